@@ -1,0 +1,144 @@
+package userns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// helperDirs are the only places where newuidmap and newgidmap are looked for: what
+// runs with the caller's trust is never found by a PATH that somebody else may have set.
+func helperDirs() []string {
+	return []string{"/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/run/wrappers/bin"}
+}
+
+func findHelper(name string) (string, error) {
+	for _, dir := range helperDirs() {
+		path := filepath.Join(dir, name)
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if st.Uid != 0 && os.Getuid() != 0 {
+			return "", fmt.Errorf("%s does not belong to root", path)
+		}
+		// A copy of the file made without its rights, as when an image is built, maps nothing.
+		if st.Mode&unix.S_ISUID == 0 {
+			if n, _ := unix.Getxattr(path, "security.capability", nil); n <= 0 {
+				return "", fmt.Errorf("%s is neither setuid nor has file capabilities", path)
+			}
+		}
+		return path, nil
+	}
+	return "", fmt.Errorf("%s is not installed", name)
+}
+
+func helpersWork() error {
+	for _, name := range []string{"newuidmap", "newgidmap"} {
+		if _, err := findHelper(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mapping is the writing of the maps, while it goes on.
+type mapping struct{ users, groups chan error }
+
+// begin begins to give the namespace of process pid its ids. Helpers run side by side: each
+// takes a millisecond.
+func (m Map) begin(pid int, c Caller) mapping {
+	all := mapping{make(chan error, 1), make(chan error, 1)}
+	go func() { all.groups <- giveIDs(pid, "gid", m.GIDs, c.GID, c.MayMap) }()
+	go func() { all.users <- giveIDs(pid, "uid", m.UIDs, c.UID, c.MayMap) }()
+	return all
+}
+
+// end waits until both are written.
+func (m mapping) end() error { return errors.Join(<-m.users, <-m.groups) }
+
+// giveIDs writes one map, by a helper unless it is of the caller's own id alone.
+func giveIDs(pid int, kind string, ids []ID, own uint32, mayMap bool) error {
+	alone := len(ids) == 1 && ids[0].Size == 1 && ids[0].Outside == own
+	if mayMap || alone {
+		return writeIDs(pid, kind, ids, !mayMap)
+	}
+	h, err := startHelper("new"+kind+"map", pid, ids)
+	if err != nil {
+		return err
+	}
+	return h.wait()
+}
+
+// writeIDs writes a map without a helper. An ordinary user must give up setgroups(2) for
+// the map of groups (user_namespaces(7), Linux 3.19).
+func writeIDs(pid int, kind string, ids []ID, denySetgroups bool) error {
+	file := func(name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
+	if kind == "gid" && denySetgroups {
+		if err := os.WriteFile(file("setgroups"), []byte("deny"), 0); err != nil {
+			return err
+		}
+	}
+	var text strings.Builder
+	for _, id := range ids {
+		fmt.Fprintln(&text, id.Inside, id.Outside, id.Size)
+	}
+	return os.WriteFile(file(kind+"_map"), []byte(text.String()), 0)
+}
+
+// helper is a running newuidmap or newgidmap.
+type helper struct {
+	path  string
+	child *Child
+	says  *os.File
+}
+
+func startHelper(name string, pid int, ids []ID) (*helper, error) {
+	path, err := findHelper(name)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{name, strconv.Itoa(pid)}
+	for _, id := range ids {
+		for _, n := range []uint32{id.Inside, id.Outside, id.Size} {
+			args = append(args, strconv.FormatUint(uint64(n), 10))
+		}
+	}
+	says, stderr, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer stderr.Close()
+	p := new(Program)
+	p.files([]*os.File{nil, nil, stderr})
+	if err := p.Exec([]string{path}, args, nil); err != nil {
+		return nil, err
+	}
+	child, err := p.Spawn(0)
+	if err != nil {
+		says.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &helper{path, child, says}, nil
+}
+
+func (h *helper) wait() error {
+	defer h.says.Close()
+	defer unix.Close(h.child.PidFD)
+	err := h.child.Executed()
+	status, waitErr := h.child.Wait()
+	switch {
+	case err != nil || waitErr != nil:
+		return fmt.Errorf("%s: %w", h.path, errors.Join(err, waitErr))
+	case status.ExitStatus() == 0:
+		return nil
+	}
+	text := make([]byte, 512)
+	n, _ := h.says.Read(text)
+	return fmt.Errorf("%s: %s", h.path, strings.TrimSpace(string(text[:n])))
+}

@@ -1,0 +1,222 @@
+package userns
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Program is a list of system calls for a forked child to make, in order, before
+// the last of them executes something. A child of a threaded Go process has one
+// thread and no usable Go runtime: it can make system calls, and nothing else. So all
+// that they need is worked out beforehand, here, in ordinary Go.
+type Program struct {
+	// ReportAbove is what the descriptor must not be below on which the child reports a
+	// failure: the calls may claim lower ones.
+	ReportAbove int
+
+	calls []call
+	keep  []any // what the calls point at
+}
+
+// Keep holds on to memory that the calls point at indirectly.
+func (p *Program) Keep(v any) { p.keep = append(p.keep, v) }
+
+type call struct {
+	name string
+	nr   uintptr
+	args [6]uintptr
+	from [6]*Result // where it is set, it is the argument
+	out  *Result
+	kind kind
+}
+
+type kind uint8
+
+const (
+	must kind = iota
+	try
+	execute // on "no such file" or "permission denied" the next exec is tried
+	reaping // the rest of the program runs in a child; this process reaps for it
+)
+
+// Result is what a call will have returned, to be used as an argument of later calls.
+type Result uintptr
+
+// Do appends a system call. An argument is an integer, a string (passed with its
+// NUL), a pointer to or a slice of bytes or words, or a *Result of an earlier call.
+// name says what it is for, in an error: "set hostname".
+func (p *Program) Do(name string, nr uintptr, args ...any) *Result {
+	return p.add(must, name, nr, args)
+}
+
+// Try is Do for a call that the kernel may refuse; the program then goes on.
+func (p *Program) Try(name string, nr uintptr, args ...any) *Result {
+	return p.add(try, name, nr, args)
+}
+
+func (p *Program) add(k kind, name string, nr uintptr, args []any) *Result {
+	c := call{name: name, nr: nr, out: new(Result), kind: k}
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case int:
+			c.args[i] = uintptr(v)
+		case uint32:
+			c.args[i] = uintptr(v)
+		case uintptr:
+			c.args[i] = v
+		case uint64:
+			c.args[i] = uintptr(v)
+		case string:
+			b := append([]byte(v), 0)
+			c.args[i] = uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+			p.keep = append(p.keep, b)
+		case []byte:
+			c.args[i] = uintptr(unsafe.Pointer(unsafe.SliceData(v)))
+			p.keep = append(p.keep, v)
+		case []uint32:
+			c.args[i] = uintptr(unsafe.Pointer(unsafe.SliceData(v)))
+			p.keep = append(p.keep, v)
+		case []*byte:
+			c.args[i] = uintptr(unsafe.Pointer(unsafe.SliceData(v)))
+			p.keep = append(p.keep, v)
+		case *Result:
+			c.from[i] = v
+		default:
+			panic(fmt.Sprintf("userns: %s: argument %d is a %T", name, i, arg))
+		}
+	}
+	p.calls = append(p.calls, c)
+	return c.out
+}
+
+// Bytes lays v out in memory as the kernel will read it. v holds no pointers.
+func Bytes[T any](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+// Exec appends the end of the program: execve(2) of the first of paths that is
+// there and may be executed, as execvp(3) does.
+func (p *Program) Exec(paths, argv, env []string) error {
+	argvp, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return fmt.Errorf("an argument: %w", err)
+	}
+	envp, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return fmt.Errorf("the environment: %w", err)
+	}
+	for _, path := range paths {
+		p.add(execute, "exec", unix.SYS_EXECVE, []any{path, argvp, envp})
+	}
+	return nil
+}
+
+// execFile is Exec of an open file (execveat(2)).
+func (p *Program) execFile(file *Result, argv, env []string) error {
+	argvp, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return fmt.Errorf("an argument: %w", err)
+	}
+	envp, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return fmt.Errorf("the environment: %w", err)
+	}
+	p.Do("exec", unix.SYS_EXECVEAT, file, "", argvp, envp, unix.AT_EMPTY_PATH)
+	return nil
+}
+
+// Reap makes the process at this point of the program an init: a child of it goes on
+// with the program, and it passes signals on to that child, reaps whatever becomes
+// its own, and ends as the child ends: with its status, or 128 and its signal.
+func (p *Program) Reap() { p.calls = append(p.calls, call{name: "fork", kind: reaping}) }
+
+// CallError says which call of a Program the kernel refused.
+type CallError struct {
+	Name string // as given to Do
+	Err  error  // a syscall.Errno
+}
+
+func (e *CallError) Error() string { return e.Name + ": " + e.Err.Error() }
+func (e *CallError) Unwrap() error { return e.Err }
+
+// Child is a process made by Fork.
+type Child struct {
+	Pid   int
+	PidFD int // close-on-exec; the caller closes it
+	errs  int // read end: a report, or end of file once the child has executed something
+	names []string
+}
+
+// Fork makes a child in the namespaces that flags (CLONE_NEW*) name and runs the
+// program in it. The calling goroutine must be locked to its thread if the program
+// sets a parent death signal: that is sent when this thread ends.
+func (p *Program) Fork(flags uintptr) (*Child, error) { return p.fork(flags, false) }
+
+// Spawn is Fork for a program that waits for nothing before it executes something: the
+// caller's memory need not be copied, and Spawn returns when that has happened.
+func (p *Program) Spawn(flags uintptr) (*Child, error) { return p.fork(flags, true) }
+
+func (p *Program) fork(flags uintptr, borrow bool) (*Child, error) {
+	var report [2]int
+	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	if p.ReportAbove > report[1] {
+		high, err := unix.FcntlInt(uintptr(report[1]), unix.F_DUPFD_CLOEXEC, p.ReportAbove)
+		unix.Close(report[1])
+		if err != nil {
+			unix.Close(report[0])
+			return nil, fmt.Errorf("dup: %w", err)
+		}
+		report[1] = high
+	}
+	defer unix.Close(report[1])
+	pidfd := int32(-1)
+	syscall.ForkLock.Lock()
+	pid, errno := fork(flags, borrow, &pidfd, p.calls, report[1])
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(p)
+	if errno != 0 {
+		unix.Close(report[0])
+		return nil, &CallError{"clone", errno}
+	}
+	c := &Child{Pid: int(pid), PidFD: int(pidfd), errs: report[0]}
+	for _, call := range p.calls {
+		c.names = append(c.names, call.name)
+	}
+	return c, nil
+}
+
+// Executed waits until the child has executed something, and returns nil; or until
+// it could not go on, and returns a CallError.
+func (c *Child) Executed() error {
+	defer unix.Close(c.errs)
+	var r [2]uint32
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.errs, Bytes(&r)) })
+	switch {
+	case err != nil:
+		return err
+	case n != len(Bytes(&r)):
+		return nil
+	}
+	return &CallError{c.names[r[0]], syscall.Errno(r[1])}
+}
+
+// Wait waits for the end of the child.
+func (c *Child) Wait() (unix.WaitStatus, error) {
+	var status unix.WaitStatus
+	_, err := ignoringEINTR(func() (int, error) { return unix.Wait4(c.Pid, &status, 0, nil) })
+	return status, err
+}
+
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}

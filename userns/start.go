@@ -1,0 +1,132 @@
+package userns
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stage is one of sbx's own processes, as root of a user namespace of its own.
+type Stage struct {
+	Name   string   // argv[0]: a row of the table in main.go
+	Flags  uintptr  // the namespaces it gets beside its user namespace, CLONE_NEW*
+	Caller Caller   // who starts it
+	Map    Map      // the ids of its namespace
+	Env    []string // nothing is inherited
+	// Stdio becomes descriptors 0, 1 and 2. Descriptor 3 is the message. Files
+	// become 4 and up. nil is /dev/null. They stay the caller's to close. A stage
+	// keeps them from what it executes: they are close-on-exec there.
+	Stdio [3]*os.File
+	Files []*os.File
+}
+
+// messageFD is where a stage finds its message.
+const messageFD = 3
+
+// FirstFile is the descriptor that Stage.Files[0] has in the stage.
+const FirstFile = 4
+
+// Start starts the stage and hands it the message, once its ids are mapped. The stage
+// dies with the calling thread: the goroutine must be locked to it (PR_SET_PDEATHSIG).
+func (s *Stage) Start(message []byte) (*Child, error) {
+	return s.StartWith(func() ([]byte, error) { return message, nil })
+}
+
+// StartWith is Start with a message that is made while the stage is starting.
+func (s *Stage) StartWith(message func() ([]byte, error)) (*Child, error) {
+	child, err := s.start(message, sealByMount)
+	if call, ok := err.(*CallError); ok && strings.HasPrefix(call.Name, "seal") {
+		child, err = s.start(message, sealByCopy)
+	}
+	if err != nil {
+		return nil, explain(err, s.Caller)
+	}
+	return child, nil
+}
+
+func (s *Stage) start(message func() ([]byte, error), seal func(*Program) (*Result, io.Closer, error)) (*Child, error) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	defer pr.Close()
+	defer pw.Close()
+
+	p := new(Program)
+	p.Do("capset", unix.SYS_CAPSET, Bytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), allCaps())
+	// The ids are unmapped here; capabilities are ambient, and exec keeps those (capabilities(7)).
+	for c := range 64 { // also those that this kernel has and this program does not know
+		p.Try("raise capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0)
+	}
+	p.Do("die with the parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	exe, held, err := seal(p)
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
+	files := append(append(s.Stdio[:3:3], pr), s.Files...)
+	exe = p.Do("dup", unix.SYS_FCNTL, exe, unix.F_DUPFD_CLOEXEC, len(files))
+	p.files(files)
+	if err := p.execFile(exe, []string{s.Name}, s.Env); err != nil {
+		return nil, err
+	}
+	child, err := p.Spawn(unix.CLONE_NEWUSER | s.Flags)
+	if err != nil {
+		return nil, err
+	}
+	pr.Close()
+	mapping := s.Map.begin(child.Pid, s.Caller)
+	text, err := message()
+	if err == nil {
+		_, err = pw.Write(append(binary.NativeEndian.AppendUint64(nil, uint64(len(text))), text...))
+	}
+	if failed := mapping.end(); failed != nil {
+		err = fmt.Errorf("map ids: %w", failed)
+	}
+	if failed := child.Executed(); failed != nil {
+		err = failed
+	}
+	if err == nil {
+		_, err = pw.Write([]byte{1})
+	}
+	if err != nil {
+		unix.PidfdSendSignal(child.PidFD, unix.SIGKILL, nil, 0)
+		child.Wait()
+		unix.Close(child.PidFD)
+		return nil, err
+	}
+	return child, nil
+}
+
+// files makes the program give files the descriptors from 0 up, and nothing else to
+// what it executes.
+func (p *Program) files(files []*os.File) {
+	p.Do("close on exec", unix.SYS_CLOSE_RANGE, len(files), uint32(1<<31-1), unix.CLOSE_RANGE_CLOEXEC)
+	// Two rounds: the first takes every file to where the second overwrites nothing.
+	var copies []*Result
+	for _, f := range files {
+		if f == nil {
+			null := p.Do("open /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			copies = append(copies, p.Do("dup", unix.SYS_FCNTL, null, unix.F_DUPFD_CLOEXEC, len(files)))
+			continue
+		}
+		copies = append(copies, p.Do("dup", unix.SYS_FCNTL, int(f.Fd()), unix.F_DUPFD_CLOEXEC, len(files)))
+	}
+	for i, fd := range copies {
+		p.Do("dup3", unix.SYS_DUP3, fd, i, 0)
+	}
+}
+
+func allCaps() []byte {
+	var data [2]unix.CapUserData
+	for i := range data {
+		data[i] = unix.CapUserData{Effective: 1<<32 - 1, Permitted: 1<<32 - 1, Inheritable: 1<<32 - 1}
+	}
+	const rest = 1<<(unix.CAP_LAST_CAP-31) - 1
+	data[1] = unix.CapUserData{Effective: rest, Permitted: rest, Inheritable: rest}
+	return Bytes(&data)
+}
