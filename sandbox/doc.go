@@ -1,0 +1,43 @@
+// Package sandbox runs one sandbox, from Spec to exit status.
+//
+//	Spec      what the user asked for, in the user's words          spec.go
+//	Host      what there is on this machine                         host.go
+//	Plan      what will be done: NewPlan(Spec, Host), pure          plan*.go
+//	Run       does it, in the caller's process                      run.go
+//	Init      does it, inside                                       init.go, start.go
+//
+// # The life of a run
+//
+//	sbx                      the caller's process, in the host's namespaces
+//	│                        run.go: starts sbx-init, forwards signals, copies between
+//	│                        terminals, waits, removes the run's directory
+//	│
+//	└─ sbx-init              clone: new user, mount, pid, ipc, uts, net, cgroup namespaces.
+//	   │                     First of its pid namespace, and alone in it: its death, by
+//	   │                     whatever hand, is the death of all below, by the kernel's.
+//	   │                     It dies with sbx (PR_SET_PDEATHSIG), and is never seen from inside.
+//	   │                     init.go: opens the sources, mounts the root, does the steps
+//	   │
+//	   └─ the command        fork, not exec: new pid namespace, of which it is the first.
+//	                         start.go: a list of system calls laid down beforehand, the last
+//	                         of which executes the user's command. With --init the first
+//	                         process stays behind as a reaper, and its child executes.
+//
+// Two processes would do, if commands were kind: a death signal on the command itself is
+// cleared by the command with one system call, and by any setuid program without asking.
+//
+// # What travels
+//
+//	sbx -> sbx-init      descriptor 3: the Plan (wire.go), when the ids are mapped
+//	sbx-init -> sbx      descriptor 4: one report that the command runs, with a pidfd of it and
+//	                     the master of its terminal; one of how it ended; or one failure (report.go)
+//	command -> sbx-init  a byte, when /proc is mounted and the inner user namespace is there
+//	sbx-init -> command  a byte, when the root is complete: go on, and execute
+//
+// # User namespaces
+//
+// The outer one has all ids of the caller. It owns the mounts; images were unpacked in it.
+// Where the command could turn that against the mounts (CAP_SYS_ADMIN), or wants other ids
+// (--userns keep-id), it gets an inner one, in which every mount is locked and ids are
+// named anew. Neither lets further ones be made, unless the plan says nested.
+package sandbox

@@ -1,0 +1,138 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ending is why the parent itself ended the sandbox, and what it exits with then.
+type ending interface {
+	error
+	ExitStatus() int
+	orNil() error // nil where there is nothing to say
+}
+
+type timeoutError struct{ after time.Duration }
+
+func (e *timeoutError) Error() string   { return fmt.Sprintf("killed after the timeout of %v", e.after) }
+func (e *timeoutError) ExitStatus() int { return 128 + int(unix.SIGKILL) }
+func (e *timeoutError) orNil() error    { return e }
+
+// signalEnding is a signal that would have killed the command, were it not a first process.
+type signalEnding struct{ sig unix.Signal }
+
+func (e signalEnding) Error() string   { return e.sig.String() }
+func (e signalEnding) ExitStatus() int { return 128 + int(e.sig) }
+func (e signalEnding) orNil() error    { return nil }
+
+// commandHandle is the running command, as far as the parent reaches it.
+type commandHandle struct {
+	mu     sync.Mutex
+	pidfd  int // 0 until it has started
+	reason ending
+}
+
+func (c *commandHandle) started(pidfd int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pidfd = pidfd
+}
+
+func (c *commandHandle) endFor(reason ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason == nil {
+		c.reason = reason
+	}
+}
+
+func (c *commandHandle) endedFor() ending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason
+}
+
+// signal sends sig, and reports whether there was a command to send it to.
+func (c *commandHandle) signal(sig unix.Signal) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pidfd == 0 {
+		return false
+	}
+	unix.PidfdSendSignal(c.pidfd, sig, nil, 0)
+	return true
+}
+
+// deadly reports whether sig would kill the command if it were not the first process of a
+// pid namespace, whom the kernel spares: it neither handles, nor ignores, nor blocks it.
+func (c *commandHandle) deadly(sig unix.Signal) bool {
+	switch sig {
+	case unix.SIGCONT, unix.SIGWINCH, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGSTOP:
+		return false
+	}
+	pid := c.pid()
+	if pid == "" {
+		return false
+	}
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return false
+	}
+	for _, set := range []string{"SigBlk:", "SigIgn:", "SigCgt:"} {
+		_, rest, _ := bytes.Cut(status, []byte("\n"+set))
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		mask, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
+		if err != nil || mask&(1<<(sig-1)) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// pid returns the command's process id here, "" once it is gone.
+func (c *commandHandle) pid() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info, _ := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(c.pidfd))
+	_, rest, _ := bytes.Cut(info, []byte("\nPid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	pid := string(bytes.TrimSpace(line))
+	if pid == "-1" || pid == "0" {
+		return ""
+	}
+	return pid
+}
+
+// watchStdout waits for a report, and ends the sandbox when nobody reads its output any
+// more: the command may never notice, since SIGPIPE spares a first process.
+func (pa *parent) watchStdout() {
+	fds := []unix.PollFd{{Fd: int32(pa.reports.Fd()), Events: unix.POLLIN}, {Fd: 1}}
+	var st unix.Stat_t
+	if pa.p.stdio.terminal || pa.p.Command.Init || unix.Fstat(1, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return
+	}
+	for {
+		_, err := unix.Poll(fds, -1)
+		switch {
+		case err == unix.EINTR:
+		case err != nil, fds[0].Revents != 0:
+			return
+		case fds[1].Revents&unix.POLLERR != 0:
+			pa.end(signalEnding{unix.SIGPIPE})
+			return
+		}
+	}
+}
+
+// readerGone reports whether fd is the end of a pipe that nobody reads.
+func readerGone(fd int32) bool {
+	fds := []unix.PollFd{{Fd: fd}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 1 && fds[0].Revents&unix.POLLERR != 0
+}

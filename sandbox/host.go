@@ -1,0 +1,159 @@
+package sandbox
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/userns"
+)
+
+// Host is what a plan needs to know of this machine and of this one run. NewPlan
+// reads nothing else, so that a Host written down in a test gives the same plan.
+type Host struct {
+	ID     string // of this run: 64 hex digits, random
+	Caller userns.Caller
+	Groups []uint32 // the caller's supplementary groups
+
+	RunDir     string // <data>/runs/<ID>: where a throwaway layer lies
+	UpperTmpfs string // why RunDir cannot hold an overlay's upper directory; "" if it can
+
+	Resolv   string // the text of /etc/resolv.conf
+	Zoneinfo string // the directory of the host's time zones
+	Cgroup2  bool   // /sys/fs/cgroup is cgroup v2
+	Arch     string // GOARCH
+	Kernel   [2]int // major, minor: rules of seccomp profiles ask for it
+
+	Limits            map[string]Rlimit // this process's own, by name
+	AppArmor, SELinux bool
+	Term              string // the caller's TERM
+}
+
+// Probe looks at this machine. data is sbx's data directory.
+func Probe(data string, spec *Spec) (Host, error) {
+	caller, err := userns.FindCaller(spec.UserNS.SubUIDName, spec.UserNS.SubGIDName)
+	if err != nil {
+		return Host{}, err
+	}
+	id := make([]byte, 32)
+	if _, err := unix.Getrandom(id, 0); err != nil {
+		return Host{}, fmt.Errorf("getrandom: %w", err)
+	}
+	h := Host{
+		ID:       hex.EncodeToString(id),
+		Caller:   caller,
+		Zoneinfo: "/usr/share/zoneinfo",
+		Term:     os.Getenv("TERM"),
+	}
+	h.RunDir = filepath.Join(data, "runs", h.ID)
+	h.Arch, h.Kernel = machine()
+	if h.Groups, err = groups(); err != nil {
+		return Host{}, err
+	}
+	if h.UpperTmpfs, err = upperRefused(data); err != nil {
+		return Host{}, err
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err == nil {
+		h.Resolv = string(resolv)
+	}
+	var fs unix.Statfs_t
+	h.Cgroup2 = unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+	h.Limits = hostLimits()
+	enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	h.AppArmor = strings.HasPrefix(string(enabled), "Y")
+	h.SELinux = unix.Access("/sys/fs/selinux/enforce", unix.F_OK) == nil
+	return h, nil
+}
+
+func groups() ([]uint32, error) {
+	gids, err := os.Getgroups()
+	if err != nil {
+		return nil, fmt.Errorf("getgroups: %w", err)
+	}
+	var groups []uint32
+	for _, gid := range gids {
+		groups = append(groups, uint32(gid))
+	}
+	return groups, nil
+}
+
+func machine() (arch string, kernel [2]int) {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "", kernel
+	}
+	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &kernel[0], &kernel[1])
+	switch m := unix.ByteSliceToString(u.Machine[:]); m {
+	case "x86_64":
+		return "amd64", kernel
+	case "aarch64":
+		return "arm64", kernel
+	default:
+		return m, kernel
+	}
+}
+
+// upperRefused tells why the kernel will not take an upper directory of overlayfs on
+// the file system of dir: it needs xattrs, tmpfiles and d_type (overlayfs.rst).
+func upperRefused(dir string) (string, error) {
+	var fs unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &fs)
+		if err == nil {
+			break
+		}
+		if err != unix.ENOENT || dir == "/" {
+			return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		dir = filepath.Dir(dir)
+	}
+	switch fs.Type {
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "it lies on overlayfs", nil
+	case unix.NFS_SUPER_MAGIC:
+		return "it lies on NFS", nil
+	case unix.FUSE_SUPER_MAGIC:
+		return "it lies on FUSE", nil
+	case unix.ECRYPTFS_SUPER_MAGIC:
+		return "it lies on ecryptfs", nil
+	}
+	return "", nil
+}
+
+// limitNames maps the names of ulimit, podman and setrlimit(2) to its numbers.
+func limitNames() map[string]int {
+	return map[string]int{
+		"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
+		"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
+		"msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
+		"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+		"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+	}
+}
+
+func hostLimits() map[string]Rlimit {
+	limits := map[string]Rlimit{}
+	for name, number := range limitNames() {
+		var l unix.Rlimit
+		if unix.Prlimit(0, number, nil, &l) == nil {
+			limits[name] = Rlimit{name, limit(l.Cur), limit(l.Max)}
+		}
+	}
+	return limits
+}
+
+// limit is a value of setrlimit(2), with -1 for infinity.
+func limit(v uint64) int64 {
+	if v == unix.RLIM_INFINITY || v > 1<<62 {
+		return -1
+	}
+	return int64(v)
+}
+
+// shortID is how a run is called where 64 digits are too many.
+func (h Host) shortID() string { return h.ID[:min(12, len(h.ID))] }

@@ -1,0 +1,355 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/userns"
+)
+
+// order is the message that sbx-init gets: the Plan, and what a Plan does not print.
+type order struct {
+	Plan    Plan
+	Winsize *unix.Winsize // of the caller's terminal
+}
+
+// reportFD is where sbx-init reports to the parent; see report.go.
+const reportFD = userns.FirstFile
+
+// keepFD is where the descriptors begin that the command is to keep.
+const keepFD = reportFD + 1
+
+// Init is the sandbox's first process, sbx-init. It is root of the outer user namespace
+// and alone in a pid namespace. It builds the sandbox around the command, waits for it,
+// and tells the parent how it ended. It is never seen from inside, and when it dies, by
+// whatever hand, the kernel kills all that is left of the sandbox.
+func Init() {
+	runtime.LockOSThread()
+	unix.CloseOnExec(reportFD)
+	unix.Setsid() // a ^C at the caller's terminal is for sbx to pass on
+	up := os.NewFile(reportFD, "report")
+	message, join, err := userns.ReceiveEarly()
+	if err != nil {
+		os.Exit(125) // the parent has died
+	}
+	status, err := buildAndWait(message, join, up)
+	if err != nil {
+		send(up, report{Failure: failureOf(err)})
+		os.Exit(125)
+	}
+	send(up, report{Status: &status})
+	os.Exit(0)
+}
+
+func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error) {
+	var o order
+	if err := unmarshal(message, &o); err != nil {
+		return 0, fmt.Errorf("read plan: %w", err)
+	}
+	b := &builder{p: &o.Plan, winsize: o.Winsize, join: join}
+	child, err := b.build()
+	if err != nil {
+		return 0, err
+	}
+	fds := []int{child.PidFD}
+	if b.terminal != nil {
+		fds = append(fds, int(b.terminal.master.Fd()))
+	}
+	if err := send(up, report{Started: true, Warnings: b.warnings}, fds...); err != nil {
+		return 0, err
+	}
+	hostPID := !b.p.has("pid")
+	b.release()
+	status, err := child.Wait()
+	if hostPID {
+		killDescendants()
+	}
+	return uint32(status), err
+}
+
+// killDescendants ends what a command in the host's pid namespace has left: with its own
+// one, the kernel does that. All of it has become a child of this process by now, or does
+// when what is between is dead (PR_SET_CHILD_SUBREAPER, set in build).
+func killDescendants() {
+	for {
+		var none unix.WaitStatus
+		if _, err := unix.Wait4(-1, &none, unix.WNOHANG, nil); err != nil {
+			return // no children
+		}
+		threads, _ := filepath.Glob("/proc/self/task/*/children")
+		for _, file := range threads {
+			text, _ := os.ReadFile(file)
+			for _, pid := range strings.Fields(string(text)) {
+				if n, err := strconv.Atoi(pid); err == nil {
+					unix.Kill(n, unix.SIGKILL)
+				}
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// builder builds one sandbox. Its fields fill up in the order of build.
+type builder struct {
+	p         *Plan
+	join      func() error // waits for the ids of the outer user namespace
+	src       *sources
+	base      *base
+	tree      tree
+	who       *identity
+	terminal  *terminal
+	winsize   *unix.Winsize
+	freshProc bool // /proc is the sandbox's own
+
+	blankFile, blankDir *os.File // the first masks: what the others are copies of
+
+	warnings []string // what this host forced, as it turned out
+}
+
+// build is the table of contents of the isolation.
+func (b *builder) build() (*userns.Child, error) {
+	for _, part := range []struct {
+		what string
+		do   func() error
+	}{
+		{"keep the host's mounts out", b.detachPropagation},
+		{"", func() (err error) { b.src, err = openSources(b.p.Steps); return err }},
+		{"", b.join},
+		{"", func() (err error) { b.base, err = newBase(); return err }},
+		{"build root", b.mountRoot},
+		{"build root", b.earlySteps},
+		{"limit namespaces", b.limitNamespaces},
+	} {
+		if err := part.do(); err != nil {
+			return nil, within(part.what, err)
+		}
+	}
+	return b.command()
+}
+
+func within(what string, err error) error {
+	if what == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// detachPropagation makes every mount of this namespace a slave: what is mounted here is
+// not seen outside. The mounts of a new user namespace are slaves already
+// (mount_namespaces(7)); this says so of those that were private, too.
+func (b *builder) detachPropagation() error {
+	unix.Umask(0)
+	if !b.p.has("pid") {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	return unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
+}
+
+// mountRoot does the first step, and holds what it made.
+func (b *builder) mountRoot() error {
+	s := &b.p.Steps[0]
+	var mount *os.File
+	var err error
+	if s.Op == opOverlay {
+		mount, err = b.mountLayers(s)
+	} else {
+		mount, err = b.attachToBase(b.src.mounts[0])
+	}
+	if err != nil {
+		return err
+	}
+	if err := setAttributes(mount, s.attributes(), unix.MS_PRIVATE, true); err != nil {
+		return err
+	}
+	b.tree = tree{mount}
+	return nil
+}
+
+// mountLayers mounts the root's overlay.
+func (b *builder) mountLayers(s *Step) (*os.File, error) {
+	dirs := b.src.layers[0]
+	image := dirs[:len(s.Layers)]
+	places, err := b.base.placesLayer(image, b.p.Steps[1:])
+	if err != nil {
+		return nil, fmt.Errorf("make places to mount on: %w", err)
+	}
+	if places == nil || s.Upper == "" {
+		return mountOverlay(b.base, s, image[0], dirs)
+	}
+	defer places.Close()
+	return mountOverlay(b.base, s, image[0], append([]*os.File{places}, dirs...))
+}
+
+// attachToBase gives a mount a place, as pivot_root(2) wants it.
+func (b *builder) attachToBase(mount *os.File) (*os.File, error) {
+	at, err := b.base.dir("root")
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	return mount, attach(mount, at)
+}
+
+func (b *builder) earlySteps() error {
+	for i := range b.p.Steps[1:] {
+		if s := &b.p.Steps[i+1]; !s.late() {
+			if err := b.apply(i+1, s); err != nil {
+				return fmt.Errorf("%s %s: %w", s.Op, s.Dst, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *builder) lateSteps() error {
+	for i := range b.p.Steps {
+		if s := &b.p.Steps[i]; s.late() {
+			if err := b.apply(i, s); err != nil {
+				return fmt.Errorf("%s %s: %w", s.Op, s.Dst, err)
+			}
+		}
+	}
+	return nil
+}
+
+// limitNamespaces forbids user namespaces below this one, except for the command's own:
+// most of the kernel's attack surface lies behind them. It holds without seccomp too. The
+// count is taken back only by CAP_SYS_RESOURCE over this namespace, which the command
+// never has.
+func (b *builder) limitNamespaces() error {
+	if b.p.Nested {
+		return nil
+	}
+	limit := "0"
+	if b.p.Inner != nil {
+		limit = "1"
+	}
+	err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte(limit), 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		// A masked /proc around us. The filter still refuses, if there is one.
+		if b.p.Command.Seccomp == "unconfined" {
+			b.warnings = append(b.warnings, "user namespaces inside cannot be forbidden: /proc/sys around the sandbox is read-only")
+		}
+		return nil
+	}
+	return err
+}
+
+// pivot makes the tree the root, also of the command's process, and leaves the host's
+// behind, where nothing leads. It comes after all mounts: the kernel gives a new /proc only
+// to who has an old one in sight (mount_too_revealing).
+func (b *builder) pivot() error {
+	if err := unix.Fchdir(int(b.tree.dir.Fd())); err != nil {
+		return &fs.PathError{Op: "fchdir", Path: "root", Err: err}
+	}
+	// The old root lands on top of the new one and is taken off (pivot_root(2), NOTES).
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return &fs.PathError{Op: "pivot_root", Path: ".", Err: err}
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return &fs.PathError{Op: "umount", Path: "the host's root", Err: err}
+	}
+	return os.Chdir("/")
+}
+
+// release lets go of everything: the command may run for days.
+func (b *builder) release() {
+	for _, f := range b.src.mounts {
+		f.Close()
+	}
+	for _, files := range b.src.layers {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	if b.src.proc != nil {
+		b.src.proc.Close()
+	}
+	if b.terminal != nil {
+		b.terminal.close()
+	}
+	b.base.tmpfs.Close()
+	b.tree.dir.Close()
+	*b = builder{}
+}
+
+// outside turns ids as the command knows them into those of this process's namespace.
+func (b *builder) outside(uid, gid uint32) (outUID, outGID uint32, err error) {
+	if b.p.Inner == nil {
+		return uid, gid, nil
+	}
+	outUID, ok := userns.Outside(b.p.Inner.UIDs, uid)
+	outGID, ok2 := userns.Outside(b.p.Inner.GIDs, gid)
+	if !ok || !ok2 {
+		return 0, 0, Errorf("owner %d:%d: it has no id in the sandbox", uid, gid)
+	}
+	return outUID, outGID, nil
+}
+
+// apply does one step.
+func (b *builder) apply(i int, s *Step) error {
+	if s.UID != nil || s.GID != nil {
+		owned := *s
+		var uid, gid uint32
+		if s.UID != nil {
+			uid = *s.UID
+		}
+		if s.GID != nil {
+			gid = *s.GID
+		}
+		var err error
+		if uid, gid, err = b.outside(uid, gid); err != nil {
+			return err
+		}
+		owned.UID, owned.GID = &uid, &gid
+		s = &owned
+	}
+	switch s.Op {
+	case opOverlay:
+		return b.overlay(i, s)
+	case opBind:
+		return b.bind(i, s)
+	case opNode:
+		return b.node(i, s)
+	case opTmpfs:
+		return b.tmpfs(s)
+	case opSysfs, opMqueue, opCgroup:
+		return b.kernelFS(s)
+	case opProc:
+		return nil // the command's own process has mounted it; see start.go
+	case opDevpts:
+		return b.devpts(s)
+	case opSymlink:
+		return b.symlink(s)
+	case opDir:
+		dir, err := b.tree.directory(s.Dst, s.Mode)
+		if err == nil {
+			dir.Close()
+		}
+		return err
+	case opFile:
+		text := []byte(s.Text)
+		if s.Secret != nil {
+			text = s.Secret
+		}
+		return b.file(s, text)
+	case opPasswd, opGroup:
+		return b.userFile(s)
+	case opMask:
+		return b.mask(s)
+	case opReadOnly:
+		return b.readOnly(s)
+	}
+	return fmt.Errorf("bug in sbx: there is no operation %q", s.Op)
+}

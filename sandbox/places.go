@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where an image has no /proc or /etc/hosts, the mount needs a place made for it. Made in
+// the upper directory, each would be written to the disk and removed again, a tenth of a
+// millisecond for both, and would look like a change of the command's. So the places are
+// made in memory, in a layer of their own over the image's.
+type places struct {
+	layers []*os.File // the image's, topmost first
+	base   *base
+	top    *os.File // the new layer, once there is something in it
+}
+
+// placesLayer makes the places that steps will mount on and the layers lack. It returns
+// the directory of the new layer, or nil if nothing is missing.
+func (b *base) placesLayer(layers []*os.File, steps []Step) (*os.File, error) {
+	l := &places{layers: layers, base: b}
+	for i := range steps {
+		var err error
+		switch s := &steps[i]; {
+		case s.CopyUp: // whether the image has something there matters to it
+		case s.Op == opTmpfs, s.Op == opProc, s.Op == opSysfs, s.Op == opDevpts, s.Op == opDir:
+			err = l.add(s.Dst, unix.S_IFDIR|0o755)
+		case s.Op == opFile, s.Op == opPasswd, s.Op == opGroup:
+			err = l.add(s.Dst, unix.S_IFREG|0o644)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return l.top, nil
+}
+
+// add makes /NAME or /DIR/NAME. Anything else, and what has a link or a whiteout of the
+// image's on the way, is left to be made in the finished root.
+func (l *places) add(dst string, mode uint32) error {
+	dir, name := path.Split(strings.TrimPrefix(path.Clean(dst), "/"))
+	dir = strings.TrimSuffix(dir, "/")
+	if name == "" || strings.Contains(dir, "/") {
+		return nil
+	}
+	st, found := l.find(dir)
+	if found && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	if _, there := l.find(path.Join(dir, name)); there {
+		return nil
+	}
+	at, err := l.directory(dir, st, found)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if mode&unix.S_IFMT == unix.S_IFDIR {
+		err = unix.Mkdirat(int(at.Fd()), name, mode&0o7777)
+	} else {
+		err = unix.Mknodat(int(at.Fd()), name, mode, 0)
+	}
+	if err != nil && err != unix.EEXIST {
+		return &fs.PathError{Op: "make", Path: dst, Err: err}
+	}
+	return nil
+}
+
+// find returns what the topmost layer that has name has there.
+func (l *places) find(name string) (st unix.Stat_t, found bool) {
+	for _, layer := range l.layers {
+		if unix.Fstatat(int(layer.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) == nil {
+			return st, true
+		}
+	}
+	return st, false
+}
+
+// directory opens dir in the new layer. It is made to look as it does in the image: of a
+// directory that several layers have, the topmost one's owner and mode count.
+func (l *places) directory(dir string, st unix.Stat_t, found bool) (*os.File, error) {
+	var err error
+	if l.top == nil {
+		if l.top, err = l.base.dir(l.base.name("places")); err != nil {
+			return nil, err
+		}
+	}
+	if dir == "" {
+		return reopenDir(l.top)
+	}
+	mkdirErr := unix.Mkdirat(int(l.top.Fd()), dir, 0o755)
+	if mkdirErr != nil && mkdirErr != unix.EEXIST {
+		return nil, &fs.PathError{Op: "mkdir", Path: dir, Err: mkdirErr}
+	}
+	at, err := openChild(l.top, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil || mkdirErr != nil || !found {
+		return at, err
+	}
+	return at, errors.Join(
+		unix.Fchmod(int(at.Fd()), st.Mode&0o7777),
+		unix.Fchown(int(at.Fd()), int(st.Uid), int(st.Gid)))
+}

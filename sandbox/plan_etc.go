@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// planEtc makes the files that say who and where the sandbox is. They lie over the
+// image's, in memory: no file of the image or of a --rootfs is ever written.
+func planEtc(p *Plan, spec *Spec, host *Host) error {
+	file := func(dst, why, text string, mode uint32) {
+		p.step(Step{Op: opFile, Dst: dst, Why: why, Text: text, Mode: mode, ReadOnly: spec.ReadOnly})
+	}
+	if p.has("uts") && !spec.NoHostname {
+		file("/etc/hostname", "default", p.Hostname+"\n", 0o644)
+	}
+	switch {
+	case spec.NoHosts || spec.HostsFile == "image":
+		if len(spec.AddHosts) > 0 {
+			return Errorf("--add-host: there is no /etc/hosts to add to with --no-hosts")
+		}
+	case spec.HostsFile != "" && spec.HostsFile != "none":
+		p.step(Step{Op: opBind, Dst: "/etc/hosts", Src: spec.HostsFile, ReadOnly: true, NoSuid: true, NoDev: true, Why: "--hosts-file"})
+	default:
+		text, err := hostsFile(p, spec)
+		if err != nil {
+			return err
+		}
+		file("/etc/hosts", "default", text, 0o644)
+	}
+	if !slices.Equal(spec.DNS, []string{"none"}) {
+		text, err := resolvConf(p, spec, host)
+		if err != nil {
+			return err
+		}
+		file("/etc/resolv.conf", "default", text, 0o644)
+	}
+	file("/run/.containerenv", "default", fmt.Sprintf("engine=\"sbx\"\nid=%q\nimage=%q\nrootless=1\n", p.ID, p.Image), 0o644)
+	p.Steps[len(p.Steps)-1].Optional = !p.ofImage // a directory may be such that nothing can be made in it
+	if spec.Passwd == nil || *spec.Passwd {
+		p.step(Step{Op: opPasswd, Dst: "/etc/passwd", Text: spec.PasswdEntry, Options: spec.HostUsers, ReadOnly: spec.ReadOnly, Why: "default"})
+		p.step(Step{Op: opGroup, Dst: "/etc/group", ReadOnly: spec.ReadOnly, Why: "default"})
+	}
+	if spec.SdnotifySocket != "" {
+		p.step(Step{Op: opBind, Dst: notifySocket, Src: spec.SdnotifySocket, NoSuid: true, NoDev: true, NoExec: true, Why: "--sdnotify"})
+	}
+	if tz := spec.Timezone; tz != "" {
+		src := "/etc/localtime"
+		if tz != "local" {
+			src = host.Zoneinfo + "/" + tz
+			if strings.Contains(tz, "..") || strings.HasPrefix(tz, "/") {
+				return Errorf("--tz %q: not the name of a time zone", tz)
+			}
+		}
+		p.step(Step{Op: opBind, Dst: "/etc/localtime", Src: src, ReadOnly: true, NoSuid: true, NoDev: true, Why: "--tz"})
+	}
+	for _, s := range spec.Secrets {
+		uid, gid := s.UID, s.GID
+		p.step(Step{Op: opFile, Dst: s.Dst, Why: "--secret", Secret: s.Data, Mode: cmp.Or(s.Mode, 0o444), UID: &uid, GID: &gid})
+	}
+	return nil
+}
+
+// notifySocket is where the command finds systemd's socket (sd_notify(3)).
+const notifySocket = "/run/notify/notify.sock"
+
+func hostsFile(p *Plan, spec *Spec) (string, error) {
+	var text strings.Builder
+	text.WriteString("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n")
+	for _, h := range spec.AddHosts {
+		addr, err := netip.ParseAddr(h.Addr)
+		if err != nil {
+			return "", Errorf("--add-host %s: %q is not an address", h.Name, h.Addr)
+		}
+		fmt.Fprintf(&text, "%s\t%s\n", addr, h.Name)
+	}
+	if p.has("uts") {
+		fmt.Fprintf(&text, "127.0.0.1\t%s\n", p.Hostname)
+	}
+	return text.String(), nil
+}
+
+// resolvConf is the host's where the sandbox shares its network; without a network it
+// names nobody. What the user says replaces it line by line, as with podman.
+func resolvConf(p *Plan, spec *Spec, host *Host) (string, error) {
+	var servers, search, options []string
+	if !p.has("net") {
+		for line := range strings.Lines(host.Resolv) {
+			switch fields := strings.Fields(line); {
+			case len(fields) < 2:
+			case fields[0] == "nameserver":
+				servers = append(servers, fields[1])
+			case fields[0] == "search" || fields[0] == "domain":
+				search = fields[1:]
+			case fields[0] == "options":
+				options = append(options, fields[1:]...)
+			}
+		}
+	}
+	if len(spec.DNS) > 0 {
+		servers = spec.DNS
+	}
+	for _, s := range servers {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return "", Errorf("--dns %q: not an address", s)
+		}
+	}
+	if len(spec.DNSSearch) > 0 {
+		search = spec.DNSSearch
+		if slices.Equal(search, []string{"."}) {
+			search = nil
+		}
+	}
+	if len(spec.DNSOptions) > 0 {
+		options = spec.DNSOptions
+	}
+	var text strings.Builder
+	if len(search) > 0 {
+		fmt.Fprintln(&text, "search", strings.Join(search, " "))
+	}
+	for _, s := range servers {
+		fmt.Fprintln(&text, "nameserver", s)
+	}
+	if len(options) > 0 {
+		fmt.Fprintln(&text, "options", strings.Join(options, " "))
+	}
+	return text.String(), nil
+}

@@ -1,0 +1,145 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"sbx/userns"
+)
+
+var update = flag.Bool("update", false, "write the plans in testdata/plan anew")
+
+// testHost is the machine of the golden plans: an ordinary user with subordinate ids.
+func testHost() Host {
+	limits := map[string]Rlimit{}
+	for name := range limitNames() {
+		limits[name] = Rlimit{name, 1 << 20, 1 << 20}
+	}
+	limits["core"] = Rlimit{"core", 0, -1}
+	return Host{
+		ID: strings.Repeat("0123456789abcdef", 4),
+		Caller: userns.Caller{
+			UID: 1000, GID: 1000, Name: "ada",
+			SubUIDs: []userns.ID{{Outside: 100000, Size: 65536}}, SubGIDs: []userns.ID{{Outside: 100000, Size: 65536}},
+		},
+		Groups: []uint32{1000}, RunDir: "/data/runs/0123", Resolv: "nameserver 192.0.2.53\nsearch example.test\n",
+		Zoneinfo: "/usr/share/zoneinfo", Cgroup2: true, Arch: "amd64", Kernel: [2]int{6, 1}, Limits: limits, Term: "xterm",
+	}
+}
+
+// TestPlan compares plans with those in testdata/plan/*.txtar: spec.json, over the image
+// of testSpec; host.json, over testHost; and the plan as --dry-run prints it, or the error.
+func TestPlan(t *testing.T) {
+	files, err := filepath.Glob("../testdata/plan/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no plans in testdata/plan", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec := Spec{Root: Root{Layers: []string{"/data/l2", "/data/l1"}, Label: "docker.io/library/busybox:latest"}, SigProxy: true}
+			host := testHost()
+			var want *txtar.File
+			for i := range archive.Files {
+				f := &archive.Files[i]
+				switch f.Name {
+				case "spec.json":
+					decode(t, f.Data, &spec)
+				case "host.json":
+					decode(t, f.Data, &host)
+				case "plan":
+					want = f
+				}
+			}
+			if want == nil {
+				archive.Files = append(archive.Files, txtar.File{Name: "plan"})
+				want = &archive.Files[len(archive.Files)-1]
+			}
+			got := planText(spec, host)
+			if again := planText(spec, host); again != got {
+				t.Errorf("the same spec and host gave two plans:\n%s\n%s", got, again)
+			}
+			if *update {
+				want.Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if string(want.Data) != got {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want.Data)
+			}
+		})
+	}
+}
+
+func decode(t *testing.T, text []byte, v any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func planText(spec Spec, host Host) string {
+	p, err := NewPlan(spec, host)
+	if err != nil {
+		text := "error: " + err.Error() + "\n"
+		if f := failureOf(err); f.Fix != "" {
+			text += "hint: " + f.Fix + "\n"
+		}
+		return text
+	}
+	var b strings.Builder
+	p.WriteText(&b)
+	return b.String()
+}
+
+// TestWire carries a full plan over and compares.
+func TestWire(t *testing.T) {
+	uid := uint32(7)
+	spec := Spec{
+		Root: Root{Layers: []string{"/l"}}, Args: []string{"true", ""},
+		Secrets: []Secret{{ID: "s", Dst: "/run/secrets/s", Data: []byte("hidden"), UID: 1, GID: 2, Mode: 0o400}},
+		UserNS:  UserNS{Mode: "keep-id", UID: &uid},
+		Mounts:  []Mount{{Type: "tmpfs", Dst: "/t", UID: &uid, GID: &uid}},
+	}
+	p, err := NewPlan(spec, testHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got order
+	text := marshal(&order{Plan: *p})
+	if err := unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if again := marshal(&got); !bytes.Equal(again, text) {
+		t.Error("what arrived is not what was sent")
+	}
+	if !reflect.DeepEqual(got.Plan.Steps, p.Steps) || !reflect.DeepEqual(got.Plan.Inner, p.Inner) {
+		t.Error("the steps or the ids arrived changed")
+	}
+	for n := range text {
+		if err := unmarshal(text[:n], new(order)); err == nil {
+			t.Fatalf("the first %d of %d bytes were enough", n, len(text))
+		}
+	}
+	printed, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(printed, []byte("hidden")) {
+		t.Error("the printed plan shows a secret")
+	}
+}

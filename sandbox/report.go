@@ -1,0 +1,127 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// What sbx-init tells the parent on descriptor 4, a SOCK_SEQPACKET: one packet that the
+// command runs, with a pidfd of it and, if it has a terminal, the master's descriptor;
+// then one with how it ended. Or, at any time, one Failure, and nothing more.
+type report struct {
+	Started  bool     `json:"started,omitempty"`
+	Warnings []string `json:"warnings,omitempty"` // with Started
+	Status   *uint32  `json:"status,omitempty"`   // wait(2)
+	Failure  *Failure `json:"failure,omitempty"`
+}
+
+// Failure is an error that crossed from one process to another.
+type Failure struct {
+	Text string `json:"text"`
+	Fix  string `json:"fix,omitempty"`
+	Exit int    `json:"exit"` // the exit status of sbx: 125, 126, 127
+}
+
+func (f *Failure) Error() string { return f.Text }
+
+// Hint says what helps.
+func (f *Failure) Hint() string { return f.Fix }
+
+// ExitStatus is what sbx exits with.
+func (f *Failure) ExitStatus() int { return f.Exit }
+
+func failureOf(err error) *Failure {
+	f := &Failure{Text: err.Error(), Exit: 125}
+	if hint, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		f.Fix = hint.Hint()
+	}
+	if status, ok := errors.AsType[interface {
+		error
+		ExitStatus() int
+	}](err); ok {
+		f.Exit = status.ExitStatus()
+	}
+	return f
+}
+
+// NotFoundError says that there is no such command: exit status 127.
+type NotFoundError struct{ Name string }
+
+func (e *NotFoundError) Error() string   { return fmt.Sprintf("exec %q: command not found", e.Name) }
+func (e *NotFoundError) ExitStatus() int { return 127 }
+
+// NotExecutableError says that the command is there and cannot be run: exit status 126.
+type NotExecutableError struct {
+	Name string
+	Err  error
+}
+
+func (e *NotExecutableError) Error() string   { return fmt.Sprintf("exec %q: %v", e.Name, e.Err) }
+func (e *NotExecutableError) Unwrap() error   { return e.Err }
+func (e *NotExecutableError) ExitStatus() int { return 126 }
+
+// maxFailure bounds a message: a packet has its size, and a person theirs.
+const maxFailure = 16 << 10
+
+func send(sock *os.File, r report, fds ...int) error {
+	if f := r.Failure; f != nil && len(f.Text) > maxFailure {
+		f.Text = f.Text[:maxFailure] + "..."
+	}
+	packet, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(int(sock.Fd()), packet, rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("report to the parent: %w", err)
+	}
+	return nil
+}
+
+// errEnded says that sbx-init is gone without a word.
+var errEnded = errors.New("the first process of the sandbox has ended")
+
+func receive(sock *os.File) (report, []int, error) {
+	var r report
+	packet, rights := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(2*4))
+	var n, rightsLen int
+	var err error
+	for {
+		n, rightsLen, _, _, err = unix.Recvmsg(int(sock.Fd()), packet, rights, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return r, nil, fmt.Errorf("receive from the sandbox: %w", err)
+	case n == 0:
+		return r, nil, errEnded
+	}
+	if err := json.Unmarshal(packet[:n], &r); err != nil {
+		return r, nil, fmt.Errorf("receive from the sandbox: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:rightsLen])
+	if err != nil {
+		return r, nil, err
+	}
+	var fds []int
+	for _, m := range messages {
+		got, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return r, nil, err
+		}
+		fds = append(fds, got...)
+	}
+	return r, fds, nil
+}

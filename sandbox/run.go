@@ -1,0 +1,238 @@
+package sandbox
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/userns"
+)
+
+// stdio is what of a Spec concerns only the parent, which stays outside.
+type stdio struct {
+	interactive bool
+	terminal    bool
+	sigProxy    bool
+	timeout     time.Duration
+	stopSignal  unix.Signal   // asks the command to end when the timeout is over; 0: nobody asks
+	stopTimeout time.Duration // how long it may then take
+}
+
+func stdioOf(spec *Spec) stdio {
+	s := stdio{
+		interactive: spec.Interactive, terminal: spec.Terminal, sigProxy: spec.SigProxy,
+		timeout: spec.Timeout, stopTimeout: cmp.Or(spec.StopTimeout, 10*time.Second),
+	}
+	s.stopSignal = unix.SignalNum(spec.StopSignal)
+	if n, err := strconv.Atoi(spec.StopSignal); err == nil {
+		s.stopSignal = unix.Signal(n)
+	}
+	return s
+}
+
+// parent is the user's own process, in the host's namespaces, for the time of one run.
+type parent struct {
+	p       *Plan
+	dir     *runDir
+	reports *os.File
+	child   *userns.Child // sbx-init
+	command commandHandle
+	tty     *tty        // nil unless the command has a terminal,
+	stdio   *stdioFiles // or else these
+	ended   bool        // by itself: none of its processes lives
+}
+
+// Run runs the sandbox and returns the exit status of its command, 128 and the number if a
+// signal ended it. An error with a method ExitStatus says itself what sbx exits with; any
+// other is a failure of sbx, 125. Run stays on the thread it is called on, whose end is the
+// sandbox's.
+func Run(p *Plan) (int, error) {
+	runtime.LockOSThread()
+	pa := &parent{p: p}
+	defer pa.close()
+	var err error
+	if pa.tty, err = newTTY(p); err != nil {
+		return 125, err
+	}
+	if err := pa.start(); err != nil {
+		return 125, err
+	}
+	go forwardSignals(pa) // there is time now: sbx-init is at work
+	if d := p.stdio.timeout; d > 0 {
+		timer := time.AfterFunc(d, func() { pa.timeOut(d) })
+		defer timer.Stop()
+	}
+	return pa.wait()
+}
+
+// start starts sbx-init and hands it the plan.
+func (pa *parent) start() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socketpair: %w", err)
+	}
+	pa.reports = os.NewFile(uintptr(pair[0]), "reports")
+	down := os.NewFile(uintptr(pair[1]), "report")
+	defer down.Close()
+	stage := userns.Stage{
+		Name: "sbx-init", Flags: pa.p.cloneFlags(), Caller: pa.p.caller, Map: pa.p.IDs,
+		Env:   []string{"GOGC=off", "GOMAXPROCS=1"}, // it works for milliseconds, on one thread, then only waits
+		Files: []*os.File{down},
+	}
+	if !pa.p.stdio.terminal {
+		if pa.stdio, err = pa.openStdio(); err != nil {
+			return err
+		}
+		defer pa.stdio.handedOver()
+		stage.Stdio = pa.stdio.files
+	}
+	for _, fd := range pa.p.Command.KeepFDs {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return Errorf("--preserve-fd %d: the caller has no such descriptor", fd)
+		}
+		stage.Files = append(stage.Files, os.NewFile(uintptr(fd), fmt.Sprint("preserved ", fd)))
+	}
+	pa.child, err = stage.StartWith(pa.prepare)
+	return err
+}
+
+// prepare does what sbx-init needs not wait for while it starts, and returns its message.
+func (pa *parent) prepare() ([]byte, error) {
+	var err error
+	if pa.dir, err = makeRunDir(pa.p); err != nil {
+		return nil, err
+	}
+	o := order{Plan: *pa.p}
+	if pa.tty != nil {
+		o.Winsize = pa.tty.size()
+	}
+	return marshal(&o), nil
+}
+
+// cloneFlags are the namespaces that sbx-init comes into being in. Those that an inner
+// user namespace is to own are made with that one.
+func (p *Plan) cloneFlags() uintptr {
+	flags := uintptr(unix.CLONE_NEWNS)
+	for _, ns := range []struct {
+		name  string
+		flag  uintptr
+		inner bool
+	}{
+		{"pid", unix.CLONE_NEWPID, false}, {"ipc", unix.CLONE_NEWIPC, true}, {"uts", unix.CLONE_NEWUTS, true},
+		{"net", unix.CLONE_NEWNET, true}, {"cgroup", unix.CLONE_NEWCGROUP, true},
+	} {
+		if p.has(ns.name) && !(ns.inner && p.Inner != nil) {
+			flags |= ns.flag
+		}
+	}
+	return flags
+}
+
+// wait follows the reports of sbx-init to the end.
+func (pa *parent) wait() (int, error) {
+	var status unix.WaitStatus
+	for {
+		pa.watchStdout()
+		r, fds, err := receive(pa.reports)
+		if reason := pa.command.endedFor(); reason != nil && err != nil {
+			return reason.ExitStatus(), reason.orNil()
+		}
+		switch {
+		case err != nil:
+			return 125, pa.postMortem(err)
+		case r.Failure != nil:
+			return r.Failure.Exit, r.Failure
+		case r.Started && len(fds) > 0:
+			pa.command.started(fds[0])
+			pa.p.warn(r.Warnings)
+			if len(fds) > 1 && pa.tty != nil {
+				pa.tty.connect(os.NewFile(uintptr(fds[1]), "terminal"))
+			}
+		case r.Status != nil:
+			status = unix.WaitStatus(*r.Status)
+			pa.ended = pa.p.has("pid") // else some of its processes may not be dead yet
+			if pa.tty != nil {
+				pa.tty.drain()
+			}
+			return pa.exitStatus(status), nil
+		}
+	}
+}
+
+// exitStatus is what a shell says of such an end.
+func (pa *parent) exitStatus(status unix.WaitStatus) int {
+	code := status.ExitStatus()
+	if status.Signaled() {
+		code = 128 + int(status.Signal())
+	}
+	// A first process is not killed by SIGPIPE, which is what ends writers elsewhere: it
+	// sees the write fail, and most programs make a 1 of that.
+	if code == 1 && !pa.p.stdio.terminal && !pa.p.Command.Init && readerGone(1) {
+		return 128 + int(unix.SIGPIPE)
+	}
+	return code
+}
+
+// postMortem says how sbx-init ended, which should have reported it.
+func (pa *parent) postMortem(err error) error {
+	status, waitErr := pa.child.Wait()
+	switch {
+	case !errors.Is(err, errEnded), waitErr != nil:
+		return err
+	case status.Signaled():
+		return fmt.Errorf("%w: %v", err, status.Signal())
+	}
+	return fmt.Errorf("%w: exit status %d", err, status.ExitStatus())
+}
+
+// timeOut ends the sandbox; a command that --stop-signal asks first may do so itself.
+func (pa *parent) timeOut(d time.Duration) {
+	sig := pa.p.stdio.stopSignal
+	if sig != 0 && !pa.command.deadly(sig) && pa.command.signal(sig) {
+		time.Sleep(pa.p.stdio.stopTimeout)
+	}
+	pa.end(&timeoutError{d})
+}
+
+// end ends the sandbox, for that reason.
+func (pa *parent) end(reason ending) {
+	pa.command.endFor(reason)
+	// The end of sbx-init is the end of its pid namespace, and of all that is in it.
+	unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
+	if !pa.p.has("pid") {
+		pa.command.signal(unix.SIGKILL)
+	}
+}
+
+func (pa *parent) close() {
+	if pa.tty != nil {
+		pa.tty.restore()
+	}
+	if pa.child != nil {
+		unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
+	}
+	// Where no process of the sandbox is left, its files can go while the kernel takes
+	// the mounts down.
+	if pa.ended && pa.dir != nil {
+		pa.dir.remove(pa.p)
+	}
+	if pa.child != nil {
+		pa.child.Wait()
+		unix.Close(pa.child.PidFD)
+	}
+	if pa.stdio != nil && len(pa.stdio.ours) > 0 {
+		pa.stdio.drain()
+	}
+	if !pa.ended && pa.dir != nil {
+		pa.dir.remove(pa.p)
+	}
+	if pa.reports != nil {
+		pa.reports.Close()
+	}
+}

@@ -1,0 +1,129 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/userns"
+)
+
+// runDir is the directory of one run, for layers that are thrown away. The parent holds
+// a lock on it as long as it lives; a directory that is not locked is what a killed one
+// has left behind, and the next run removes it.
+type runDir struct {
+	path string
+	lock *os.File
+}
+
+// makeRunDir makes what the steps need in it, or nothing if they need nothing.
+func makeRunDir(p *Plan) (*runDir, error) {
+	sweep(p)
+	if p.RunDir == "" {
+		return nil, nil
+	}
+	d := &runDir{path: p.RunDir}
+	for d.lock == nil {
+		err := os.Mkdir(p.RunDir, 0o700)
+		if errors.Is(err, fs.ErrNotExist) { // the first run of all
+			err = os.MkdirAll(p.RunDir, 0o700)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		// Another run's sweep may have come between, and taken it for garbage.
+		if d.lock, err = lockDir(p.RunDir, 0); err != nil {
+			return nil, fmt.Errorf("lock %s: %w", p.RunDir, err)
+		}
+	}
+	for _, s := range p.Steps {
+		for _, dir := range []string{s.Upper, s.Work, s.Src} {
+			if strings.HasPrefix(dir, p.RunDir+"/") {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					d.remove(p)
+					return nil, err
+				}
+			}
+		}
+	}
+	return d, nil
+}
+
+// lockDir opens the directory and locks it. It returns nil if it is gone by then.
+func lockDir(path string, flags int) (*os.File, error) {
+	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|flags); err != nil {
+		dir.Close()
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil || st.Nlink == 0 {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// sweep removes what killed runs have left.
+func sweep(p *Plan) {
+	dir, err := os.Open(p.runs)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		path := filepath.Join(p.runs, name)
+		if lock, err := lockDir(path, unix.LOCK_NB); err == nil && lock != nil {
+			(&runDir{path, lock}).remove(p)
+		}
+	}
+}
+
+// remove removes the directory and lets go of the lock. A run that changed nothing leaves
+// what this process removes with a few calls. Anything else may belong to subordinate ids, be
+// nested deeper than descriptors last, and was named by the command: sbx-remove does it.
+func (d *runDir) remove(p *Plan) {
+	defer d.lock.Close()
+	d.removeEmpty()
+	var st unix.Stat_t
+	if unix.Fstat(int(d.lock.Fd()), &st) == nil && st.Nlink == 0 {
+		return // and its owner may have made it again by now
+	}
+	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: p.caller, Map: p.IDs}
+	child, err := stage.Start([]byte(d.path))
+	if err == nil {
+		defer unix.Close(child.PidFD)
+		var status unix.WaitStatus
+		if status, err = child.Wait(); err == nil && status.ExitStatus() != 0 {
+			err = fmt.Errorf("sbx-remove: exit status %d", status.ExitStatus())
+		}
+	}
+	if err != nil {
+		p.warn([]string{fmt.Sprintf("remove %s: %v", d.path, err)})
+	}
+}
+
+// removeEmpty removes the directory of a run that changed nothing. What overlayfs has made in
+// the work directory is of mode 0, and no command gets there.
+func (d *runDir) removeEmpty() {
+	work := d.path + "/root.work/work"
+	for _, dir := range []string{"", "/incompat", "/incompat/volatile"} {
+		unix.Chmod(work+dir, 0o700)
+	}
+	unix.Unlink(work + "/incompat/volatile/dirty")
+	for _, dir := range []string{work + "/incompat/volatile", work + "/incompat", work, d.path + "/root.work", d.path + "/root.upper", d.path} {
+		unix.Rmdir(dir)
+	}
+}

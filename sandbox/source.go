@@ -1,0 +1,93 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// sources holds, for each step that brings something of the host's, a mount of it that
+// belongs to no tree yet, or for an overlay its directories. They are all taken before
+// the first step: a mount made later may hide them, and a name may come to mean
+// something else (CVE-2024-42472).
+type sources struct {
+	mounts map[int]*os.File   // by the step's number
+	layers map[int][]*os.File // overlay: the layers, then upper and work if they are on disk
+	proc   *os.File           // the host's /proc, for where a new one is refused; nil if it is not there
+}
+
+func openSources(steps []Step) (*sources, error) {
+	s := &sources{mounts: map[int]*os.File{}, layers: map[int][]*os.File{}}
+	for i := range steps {
+		step := &steps[i]
+		var err error
+		switch step.Op {
+		case opBind, opNode:
+			s.mounts[i], err = cloneMount(step.Src, !step.NonRecursive && step.Op == opBind)
+		case opOverlay:
+			s.layers[i], err = openLayers(step)
+		case opProc:
+			s.proc, _ = cloneMount("/proc", true)
+		}
+		if errors.Is(err, fs.ErrNotExist) && step.Optional {
+			continue
+		}
+		if err != nil {
+			return nil, sourceError(step, err)
+		}
+	}
+	return s, nil
+}
+
+func sourceError(step *Step, err error) error {
+	text := fmt.Sprintf("%s %s", step.Op, step.Dst)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && step.Op == opNode:
+		return &Error{Text: text, Err: err, Fix: "the host has no such device"}
+	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(step.Why, "--"):
+		return &Error{Text: text, Err: err, Fix: "the source of " + step.Why + " must exist; create it or drop the flag"}
+	}
+	return fmt.Errorf("%s: %w", text, err)
+}
+
+// cloneMount returns a mount of src, with the mounts below it, in no tree (open_tree(2)).
+func cloneMount(src string, recursive bool) (*os.File, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, src, flags)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open_tree", Path: src, Err: err}
+	}
+	return os.NewFile(uintptr(fd), src), nil
+}
+
+// cloneOf returns a mount of what f holds, in no tree.
+func cloneOf(f *os.File) (*os.File, error) {
+	fd, err := unix.OpenTree(int(f.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open_tree", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+func openLayers(step *Step) ([]*os.File, error) {
+	paths := step.Layers
+	if step.Upper != "" && step.Upper != inMemory {
+		paths = append(paths[:len(paths):len(paths)], step.Upper, step.Work)
+	}
+	var dirs []*os.File
+	for _, path := range paths {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		dirs = append(dirs, os.NewFile(uintptr(fd), path))
+	}
+	return dirs, nil
+}

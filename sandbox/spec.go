@@ -1,0 +1,192 @@
+package sandbox
+
+import "time"
+
+// Spec is what the user asked for, in the user's words: flags, image and
+// configuration, before anything is known of the host. NewPlan turns it, with a
+// Host, into a Plan.
+//
+// A field that is nil or zero was not asked for; NewPlan then takes the image's
+// word, and after that the preset's.
+type Spec struct {
+	Root  Root        // the tree that becomes /
+	Image ImageConfig // defaults that come with the image; hostile input
+
+	// The command.
+	Entrypoint *[]string // replaces the image's; an empty list removes it
+	Args       []string  // after IMAGE; replaces the image's Cmd
+	Workdir    string
+	User       string   // "name", "uid", "name:group", "uid:gid"
+	GroupAdd   []string // names or numbers, or the one word keep-groups
+	HostUsers  []string // --hostuser: users of the host who get a passwd entry
+	Umask      string   // octal; "" is 0022
+	Timezone   string   // --tz: a zone of the host's zoneinfo, or "local"
+
+	// The environment, over the image's, lowest precedence first. The caller's
+	// environment was consulted by whoever filled this in; nothing reads it later.
+	Env         []string // NAME=value
+	SecretEnv   []string // NAME=value, over Env; a plan that is printed shows only the names
+	UnsetEnv    []string
+	UnsetEnvAll bool // the image's and the built-in ones too; Env stays
+
+	// Namespaces: "" is private. The others are host, and what each kind allows.
+	UserNS   UserNS
+	PID      string // private, host
+	IPC      string // private, shareable, none (no /dev/shm), host
+	UTS      string // private, host
+	CgroupNS string // private, host
+	Network  string // none, host
+
+	Hostname     string
+	NoHostname   bool   // keep the image's /etc/hostname
+	HostsFile    string // "" is generated, none, image, or a path on the host
+	NoHosts      bool
+	AddHosts     []HostEntry
+	DNS          []string // nameservers, or the one word none (keep the image's file)
+	DNSSearch    []string
+	DNSOptions   []string
+	Passwd       *bool  // --passwd=false: no entry for the user
+	PasswdEntry  string // template of the entry: $USERNAME $UID $GID $NAME $HOME
+	ImageVolumes string // what the image's VOLUMEs become: tmpfs, anonymous, ignore; "" is anonymous
+
+	Mounts         []Mount // in the order they were written
+	Devices        []Device
+	Secrets        []Secret
+	ReadOnly       bool
+	ReadOnlyTmpfs  *bool  // tmpfs on /run, /tmp, /var/tmp under ReadOnly; nil is true
+	ShmSize        *int64 // bytes; 0 is no limit
+	Sysctls        []KeyValue
+	Rlimits        []Rlimit
+	RlimitsOfHost  bool // --ulimit host
+	OOMScoreAdj    *int
+	PreserveFDs    []int // descriptors of the caller that the command keeps, under their own numbers
+	SdnotifySocket string
+
+	Security Security
+
+	Init        bool
+	Terminal    bool // -t
+	Interactive bool // -i
+	SigProxy    bool
+	DetachKeys  string
+	StopSignal  string
+	StopTimeout time.Duration
+	Timeout     time.Duration // --timeout; 0 is none
+	Labels      []KeyValue
+}
+
+// Root is the tree that becomes the sandbox's root directory: layers, or a directory.
+type Root struct {
+	Layers  []string // directories of an image's layers, topmost first
+	Dir     string   // --rootfs DIR
+	Overlay bool     // --rootfs DIR:O: changes are thrown away at exit
+	Label   string   // how the user named it; for messages and the hostname's default only
+}
+
+// ImageConfig is the part of an OCI image configuration that a run uses
+// (image-spec config.md). All of it is hostile.
+type ImageConfig struct {
+	Env        []string
+	Entrypoint []string
+	Cmd        []string
+	User       string
+	WorkingDir string
+	Volumes    []string // sorted
+	StopSignal string
+	OS         string
+	Arch       string
+	Variant    string
+}
+
+// UserNS is --userns, --uidmap, --gidmap, --subuidname, --subgidname.
+type UserNS struct {
+	Mode       string // "", host, keep-id, nomap, auto
+	UID, GID   *uint32
+	Size       uint32
+	UIDMap     []IDMapFlag
+	GIDMap     []IDMapFlag
+	SubUIDName string
+	SubGIDName string
+}
+
+// IDMapFlag is one --uidmap or --gidmap: [flags]container:from[:size].
+type IDMapFlag struct {
+	Container, From, Size uint32
+	Host                  bool // @: From is an id of the host
+	Extend                bool // +: over the default map instead of in its place
+	UIDs, GIDs            bool // u, g: only this kind; neither is both
+}
+
+// HostEntry is one --add-host: a line of /etc/hosts.
+type HostEntry struct{ Name, Addr string }
+
+// KeyValue is one NAME=value, order kept.
+type KeyValue struct{ Key, Value string }
+
+// Mount is one -v, --mount or --tmpfs.
+type Mount struct {
+	Type string // bind, tmpfs, volume, image, devpts, ramfs is tmpfs; a glob was expanded to binds
+	Src  string // bind, volume: an absolute path on the host
+	Dst  string // absolute, in the sandbox
+	Name string // volume: its name, "" for an anonymous one
+
+	Layers []string // image: the layers' directories, topmost first
+	Subdir string   // image: subpath=
+
+	ReadOnly              bool
+	ReadOnlyShallow       bool   // bind-nonrecursive or ro=norecursive: submounts keep their own flags
+	ReadWrite             bool   // image: a throwaway upper layer
+	NonRecursive          bool   // bind without the mounts below it
+	Overlay               bool   // :O: changes are thrown away at exit
+	UpperDir              string // :O,upperdir=: changes are kept there
+	WorkDir               string
+	Chown                 bool    // :U: give everything below Src to the sandbox's user
+	Relabel               string  // z or Z
+	NoCopy                bool    // volume: do not copy the image's files into an empty one
+	NoCreate              bool    // volume, bind: it must exist
+	NoSuid, NoDev, NoExec *bool   // nil: the kind's default
+	Propagation           string  // private, rprivate, slave, rslave, shared, rshared
+	Size                  int64   // tmpfs: bytes; 0 is the kernel's default
+	Mode                  uint32  // tmpfs, devpts: permission bits; 0 is the default
+	UID, GID              *uint32 // tmpfs, devpts
+	Inodes                int64
+	Max                   int   // devpts: number of terminals
+	TmpCopyUp             *bool // tmpfs: fill it with the image's files; nil is true for --tmpfs as with podman
+}
+
+// Device is one --device: a node of the host that the caller may open.
+type Device struct {
+	Src, Dst string
+	Perm     string // r, w, m: accepted; a rootless sandbox has the caller's own rights
+}
+
+// Secret is one --secret of type mount; one of type env is part of Env.
+type Secret struct {
+	ID       string
+	Dst      string // absolute; /run/secrets/ID by default
+	Data     []byte
+	UID, GID uint32
+	Mode     uint32
+}
+
+// Rlimit is one --ulimit; values in the units of setrlimit(2), -1 is no limit.
+type Rlimit struct {
+	Name       string // as in ulimit and podman: nofile, nproc, core, ...
+	Soft, Hard int64
+}
+
+// Security is --security-opt, --cap-add, --cap-drop, --privileged, and the preset they modify.
+type Security struct {
+	Preset     string   // default, untrusted, compat, privileged; "" is default
+	CapAdd     []string // without CAP_, upper case, or ALL
+	CapDrop    []string
+	NoNewPrivs *bool
+	Seccomp    string // "" is the preset's, unconfined, or profile
+	Profile    []byte // seccomp=FILE: an OCI seccomp profile, JSON
+	Mask       []string
+	Unmask     []string // paths, globs, or ALL
+	ProcOpts   []string // hidepid=..., subset=pid
+	Label      []string // SELinux: disable, type:..., level:...
+	AppArmor   string
+	Nested     *bool // nested=true: user namespaces, mounts and ptrace inside
+}

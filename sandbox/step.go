@@ -1,0 +1,449 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What each operation does. All of this runs in sbx-init.
+
+func (b *builder) overlay(i int, s *Step) error {
+	mount, err := mountOverlay(b.base, s, b.src.layers[i][0], b.src.layers[i])
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	if s.Src != "" { // a directory of the image only
+		sub, err := (tree{mount}).openFlags(s.Src, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		if mount, err = cloneOf(sub); err != nil {
+			return err
+		}
+		defer mount.Close()
+	}
+	if err := setAttributes(mount, s.attributes(), unix.MS_PRIVATE, true); err != nil {
+		return err
+	}
+	target, err := b.userTarget(s, true)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return attach(mount, target)
+}
+
+func (b *builder) bind(i int, s *Step) error {
+	mount := b.src.mounts[i]
+	if mount == nil {
+		return nil // Optional, and not there
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(mount.Fd()), &st); err != nil {
+		return err
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if s.Chown {
+		who, err := b.identity()
+		if err != nil {
+			return err
+		}
+		uid, gid, err := b.outside(who.UID, who.GID)
+		if err != nil {
+			return err
+		}
+		if err := chownTree(mount, uid, gid); err != nil {
+			return err
+		}
+	}
+	var target *os.File
+	var err error
+	if s.Dst == "/sys" {
+		target, err = b.tree.kernelDirectory(s.Dst)
+	} else {
+		target, err = b.userTarget(s, isDir)
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if s.CopyUp && isDir {
+		if err := copyIntoEmpty(target, mount); err != nil {
+			return fmt.Errorf("copy the image's files: %w", err)
+		}
+	}
+	prop, propRecursive := uint64(unix.MS_PRIVATE), true
+	if s.Propagation != "" {
+		if prop, propRecursive, err = propagation(s.Propagation); err != nil {
+			return err
+		}
+	}
+	if err := setAttributes(mount, 0, prop, propRecursive); err != nil {
+		return err
+	}
+	attr := s.attributes()
+	if s.Shallow && s.ReadOnly {
+		if err := setAttributes(mount, unix.MOUNT_ATTR_RDONLY, 0, false); err != nil {
+			return err
+		}
+		attr &^= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := setAttributes(mount, attr, 0, true); err != nil {
+		return err
+	}
+	return attach(mount, target)
+}
+
+// userTarget finds or makes the place of something that the user or the image mounts.
+// It must not lie, by way of a link, on a file system of the kernel's.
+func (b *builder) userTarget(s *Step, isDir bool) (*os.File, error) {
+	var target *os.File
+	var err error
+	if isDir {
+		target, err = b.tree.directory(s.Dst, 0o755)
+	} else {
+		target, err = b.tree.file(s.Dst)
+	}
+	switch {
+	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES):
+		return nil, &Error{Text: "make a place for it", Err: err, Fix: "the root does not have " + s.Dst + " and cannot be written: make it there, or use --rootfs DIR:O"}
+	case err != nil:
+		return nil, err
+	}
+	if kernelFile(target) && !slices.Contains(lxcfs(), path.Clean(s.Dst)) {
+		target.Close()
+		return nil, fmt.Errorf("%s leads to a file of the kernel's", s.Dst)
+	}
+	return target, nil
+}
+
+func (b *builder) node(i int, s *Step) error {
+	mount := b.src.mounts[i]
+	var st unix.Stat_t
+	if err := unix.Fstat(int(mount.Fd()), &st); err != nil {
+		return err
+	}
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+		return fmt.Errorf("%s is not a device", s.Src)
+	}
+	target, err := b.tree.file(s.Dst)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := setAttributes(mount, s.attributes(), unix.MS_PRIVATE, false); err != nil {
+		return err
+	}
+	return attach(mount, target)
+}
+
+func (b *builder) tmpfs(s *Step) error {
+	mount, err := newMount("tmpfs", s.attributes()&^unix.MOUNT_ATTR_RDONLY, tmpfsOptions(s)...)
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	image, missing := b.tree.open(s.Dst)
+	if missing == nil {
+		image.Close()
+	}
+	target, err := b.userTarget(s, true)
+	if s.Dst == "/dev" {
+		target, err = b.tree.kernelDirectory(s.Dst)
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if s.CopyUp && missing == nil {
+		if err := copyTree(target, mount); err != nil {
+			return fmt.Errorf("copy the image's files: %w", err)
+		}
+	}
+	if s.ReadOnly {
+		if err := setAttributes(mount, unix.MOUNT_ATTR_RDONLY, 0, false); err != nil {
+			return err
+		}
+	}
+	return attach(mount, target)
+}
+
+// kernelFS mounts what belongs to the namespaces that this thread is in.
+func (b *builder) kernelFS(s *Step) error {
+	var mount *os.File
+	var err error
+	switch s.Op {
+	case opSysfs:
+		mount, err = newMount("sysfs", s.attributes())
+	case opMqueue:
+		mount, err = newMount("mqueue", s.attributes())
+	case opCgroup:
+		mount, err = newMount("cgroup2", s.attributes())
+	}
+	if err != nil {
+		return b.withoutKernelFS(s, err)
+	}
+	defer mount.Close()
+	target, err := b.tree.kernelDirectory(s.Dst)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return attach(mount, target)
+}
+
+// withoutKernelFS goes on where a sandbox around this one has covered parts of its sysfs or
+// cgroupfs: the kernel then gives nobody inside a new one (mount_too_revealing). What a
+// program would look for there, it will not find.
+func (b *builder) withoutKernelFS(s *Step, err error) error {
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	target, openErr := b.tree.directory(s.Dst, 0o755)
+	if openErr != nil {
+		return openErr
+	}
+	target.Close()
+	b.warnings = append(b.warnings, s.Dst+" is empty: the one around the sandbox is masked, so the kernel gives no new one")
+	return nil
+}
+
+func (b *builder) devpts(s *Step) error {
+	_, ttyGroup := findOutside(b.ids().GIDs, 5)
+	mount, err := newMount("devpts", s.attributes(), devptsOptions(s, ttyGroup)...)
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	target, err := b.tree.directory(s.Dst, 0o755)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := attach(mount, target); err != nil {
+		return err
+	}
+	if b.p.Command.Terminal && s.Dst == "/dev/pts" {
+		return b.console(mount)
+	}
+	return nil
+}
+
+// console opens the command's terminal, gives it to the command's user, and binds it to
+// /dev/console, where programs that think themselves the first of a system look for one.
+func (b *builder) console(devpts *os.File) error {
+	who, err := b.identity()
+	if err != nil {
+		return err
+	}
+	uid, _, err := b.outside(who.UID, who.GID)
+	if err != nil {
+		return err
+	}
+	if b.terminal, err = b.openTerminal(devpts); err != nil {
+		return err
+	}
+	if err := unix.Fchown(int(b.terminal.slave.Fd()), int(uid), -1); err != nil {
+		return fmt.Errorf("give the terminal to %d: %w", who.UID, err)
+	}
+	mount, err := cloneOf(b.terminal.slave)
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	target, err := b.tree.file("/dev/console")
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return attach(mount, target)
+}
+
+func (b *builder) symlink(s *Step) error {
+	parent, err := b.tree.directory(path.Dir(s.Dst), 0o755)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	if err := unix.Symlinkat(s.Src, int(parent.Fd()), path.Base(s.Dst)); err != nil && err != unix.EEXIST {
+		return &fs.PathError{Op: "symlink", Path: s.Dst, Err: err}
+	}
+	return nil
+}
+
+// file lays a file in memory over the one in the root.
+func (b *builder) file(s *Step, text []byte) error {
+	f, err := b.base.file(path.Base(s.Dst), text, s.Mode, s.UID, s.GID)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	mount, err := cloneOf(f)
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	if err := setAttributes(mount, s.attributes(), 0, false); err != nil {
+		return err
+	}
+	target, err := b.userTarget(s, false)
+	if err != nil && s.Optional {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return attach(mount, target)
+}
+
+// userFile adds the command's user to the image's passwd or group.
+func (b *builder) userFile(s *Step) error {
+	who, err := b.identity()
+	if err != nil {
+		return err
+	}
+	text := who.withGroup()
+	if s.Op == opPasswd {
+		text = who.withUser(s.Text, s.Options, b.p.Command.Workdir)
+	}
+	if text == nil {
+		return nil
+	}
+	with := *s
+	with.Mode = 0o644
+	return b.file(&with, text)
+}
+
+// mask hides what is at Dst: a file behind /dev/null, a directory behind an empty one
+// that nobody can write. The source is the null device that step /dev/null has bound,
+// looked at by its descriptor: never a name in the image (CVE-2025-31133).
+func (b *builder) mask(s *Step) error {
+	if strings.Contains(s.Dst, "*") {
+		return b.maskAll(s)
+	}
+	target, err := b.tree.open(s.Dst)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(target.Fd()), &st); err != nil {
+		return err
+	}
+	blank, source := &b.blankFile, b.nullDevice
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		blank, source = &b.blankDir, emptyDir
+	}
+	// The first one is made, and the others are copies of its mount.
+	var mount *os.File
+	if *blank == nil {
+		mount, err = source()
+	} else {
+		mount, err = cloneOf(*blank)
+	}
+	if err != nil {
+		return err
+	}
+	if err := attach(mount, target); err != nil {
+		mount.Close()
+		return err
+	}
+	if *blank == nil {
+		*blank = mount
+		return nil
+	}
+	return mount.Close()
+}
+
+// maskAll masks whatever the pattern Dst matches; one part of it is a pattern.
+func (b *builder) maskAll(s *Step) error {
+	before, after, _ := strings.Cut(s.Dst, "*")
+	dir, prefix := path.Split(before)
+	suffix, rest, _ := strings.Cut(after, "/")
+	held, err := b.tree.openFlags(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	names, err := held.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, prefix) || !strings.HasSuffix(name, suffix) {
+			continue
+		}
+		one := *s
+		one.Dst = path.Join(dir, name, rest)
+		if err := b.mask(&one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func emptyDir() (*os.File, error) {
+	return newMount("tmpfs", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, "source=tmpfs", "mode=0555", "nr_inodes=2")
+}
+
+func (b *builder) nullDevice() (*os.File, error) {
+	null, err := b.tree.open("/dev/null")
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(null.Fd()), &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
+		return nil, errors.New("/dev/null is not the null device")
+	}
+	mount, err := cloneOf(null)
+	if err != nil {
+		return nil, err
+	}
+	return mount, setAttributes(mount, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID, unix.MS_PRIVATE, false)
+}
+
+// readOnly makes what is at Dst, and unless Shallow the mounts below it, read-only. The
+// root is a mount already; anything else becomes one.
+func (b *builder) readOnly(s *Step) error {
+	target, err := b.tree.open(s.Dst)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if s.Dst == "/" {
+		return setAttributes(target, unix.MOUNT_ATTR_RDONLY, 0, !s.Shallow)
+	}
+	fd, err := unix.OpenTree(int(target.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return &fs.PathError{Op: "open_tree", Path: s.Dst, Err: err}
+	}
+	mount := os.NewFile(uintptr(fd), s.Dst)
+	defer mount.Close()
+	if err := setAttributes(mount, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, unix.MS_PRIVATE, true); err != nil {
+		return err
+	}
+	return attach(mount, target)
+}
