@@ -1,0 +1,248 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The index is what the hot path reads in place of the library's records: those are JSON,
+// of everything at once, and the library locks them, podman's for as long as it unpacks.
+// It is two kinds of file:
+//
+//	index/names     text:  sbx-index 1 ENVIRONMENT
+//	                       file MTIME SIZE INODE PATH     what it was made from
+//	                       image ID DIGEST,... NAME       once a name; "-" for none
+//	index/ID        binary: layers and configuration of one image (index_record.go)
+//
+// It is valid for as long as those files are as they were. A record never changes: it
+// is also the file that a lock is taken on, shared by whoever uses the image,
+// exclusively by who removes it.
+
+const indexVersion = "sbx-index 1 "
+
+// index is the text of index/names.
+type index struct{ text string }
+
+// errStale says that the index must be made again.
+var errStale = errors.New("the index is out of date")
+
+// openIndex reads the index, and makes it anew if it has to.
+func (s *Store) openIndex() (index, error) {
+	ix, err := s.readIndex()
+	if errors.Is(err, errStale) {
+		return s.makeIndex()
+	}
+	return ix, err
+}
+
+func (s *Store) readIndex() (index, error) {
+	text, err := os.ReadFile(s.path("index/names"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return index{}, errStale
+	}
+	if err != nil {
+		return index{}, fmt.Errorf("store: %w", err)
+	}
+	ix := index{string(text)}
+	if !ix.valid() {
+		return index{}, errStale
+	}
+	return ix, nil
+}
+
+// valid compares the stamps of the files that the index was made from.
+func (ix index) valid() bool {
+	head, rest, _ := strings.Cut(ix.text, "\n")
+	if head != indexVersion+surroundings() {
+		return false
+	}
+	for {
+		line, next, _ := strings.Cut(rest, "\n")
+		stamp, ok := strings.CutPrefix(line, "file ")
+		if !ok {
+			return true
+		}
+		was, path, ok := cutStamp(stamp)
+		if !ok || was != stampOf(path) {
+			return false
+		}
+		rest = next
+	}
+}
+
+// cutStamp divides "MTIME SIZE INODE PATH" before PATH.
+func cutStamp(line string) (stamp, path string, ok bool) {
+	at := 0
+	for range 3 {
+		i := strings.IndexByte(line[at:], ' ')
+		if i < 0 {
+			return "", "", false
+		}
+		at += i + 1
+	}
+	return line[:at-1], line[at:], true
+}
+
+// stampOf is what changes when a file does. The library replaces its files by a rename.
+func stampOf(path string) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return "0 0 0"
+	}
+	b := make([]byte, 0, 60)
+	b = strconv.AppendInt(b, st.Mtim.Nano(), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, st.Size, 10)
+	b = append(b, ' ')
+	b = strconv.AppendUint(b, st.Ino, 10)
+	return string(b)
+}
+
+// entry is an image line of the index.
+type entry struct {
+	id      string
+	digests string // joined by commas
+	name    string // "" for none
+}
+
+func (e entry) digest() Digest {
+	d, _, _ := strings.Cut(e.digests, ",")
+	return Digest(d)
+}
+
+func (e entry) has(d string) bool {
+	for have := range strings.SplitSeq(e.digests, ",") {
+		if have == d {
+			return true
+		}
+	}
+	return false
+}
+
+// entries calls f with each image line until f returns false.
+func (ix index) entries(f func(entry) bool) {
+	for line := range strings.Lines(ix.text) {
+		rest, ok := strings.CutPrefix(line, "image ")
+		if !ok {
+			continue
+		}
+		id, rest, _ := strings.Cut(rest, " ")
+		digests, name, _ := strings.Cut(strings.TrimSuffix(rest, "\n"), " ")
+		if name == "-" {
+			name = ""
+		}
+		if !f(entry{id, digests, name}) {
+			return
+		}
+	}
+}
+
+// find looks up a full reference, a reference by digest, an id or the beginning of one.
+func (ix index) find(name string) (entry, error) {
+	var found *entry
+	ids := strings.TrimPrefix(name, "sha256:")
+	isID := len(ids) >= 3 && len(ids) <= 64 && isHex(ids)
+	repository, pin, _ := strings.Cut(name, "@")
+	several := false
+	ix.entries(func(e entry) bool {
+		switch {
+		case e.name != "" && e.name == name:
+			found, several = &e, false
+			return false
+		case pin != "" && e.has(pin) && repositoryOf(e.name) == repository:
+			e.name = name
+			found = &e
+		case isID && strings.HasPrefix(e.id, ids):
+			several = several || found != nil && found.id != e.id
+			found = &entry{e.id, e.digests, ""}
+		}
+		return true
+	})
+	switch {
+	case several:
+		return entry{}, fmt.Errorf("image %s: more than one image has an id that begins so", name)
+	case found == nil:
+		return entry{}, fmt.Errorf("image %s: %w", quoteless(name), ErrNotFound)
+	}
+	return *found, nil
+}
+
+// repositoryOf cuts tag or digest off a full reference.
+func repositoryOf(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		return name[:colon]
+	}
+	return name
+}
+
+// Find looks an image up by its full reference, by NAME@DIGEST, or by its id or the
+// beginning of it. The Image is held: it cannot be removed until its Lock is closed.
+func (s *Store) Find(name string) (*Image, error) {
+	for range 100 {
+		ix, err := s.openIndex()
+		if err != nil {
+			return nil, err
+		}
+		e, err := ix.find(name)
+		if err != nil {
+			return nil, err
+		}
+		r, held, err := s.hold(e.id)
+		if errors.Is(err, errStale) {
+			continue // it is being removed, or was
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &Image{ID: e.id, Name: e.name, Digest: e.digest(), Layers: r.layers, Config: r.config, Lock: held}, nil
+	}
+	return nil, fmt.Errorf("image %s: the store changes all the time", name)
+}
+
+// hold opens the record of an image and locks it, shared.
+func (s *Store) hold(id string) (*record, *os.File, error) {
+	f, err := os.Open(s.path("index/" + id))
+	if errors.Is(err, fs.ErrNotExist) {
+		os.Remove(s.path("index/names")) // so that it is made again, with the record
+		return nil, nil, errStale
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("store: %w", err)
+	}
+	r, err := readHeld(f)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return r, f, nil
+}
+
+func readHeld(f *os.File) (*record, error) {
+	if err := flock(f, unix.LOCK_SH); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	if st.Nlink == 0 {
+		return nil, errStale
+	}
+	text := make([]byte, st.Size)
+	if _, err := f.ReadAt(text, 0); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	r, err := decodeRecord(text)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("store: %s: %w", f.Name(), err), "remove the directory "+filepath.Dir(f.Name())+"; it is made again")
+	}
+	return r, nil
+}

@@ -1,0 +1,288 @@
+//go:build !hot
+
+package image
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// library is a store of the storage library, read without it: the records of images and
+// layers are two JSON files, replaced by a rename when they change.
+type library struct {
+	root   string
+	images []libraryImage
+	layers map[string]libraryLayer
+}
+
+type libraryImage struct {
+	ID      string                   `json:"id"`
+	Digest  digest.Digest            `json:"digest"`
+	Digests []digest.Digest          `json:"-"`
+	Names   []string                 `json:"names"`
+	Top     string                   `json:"layer"`
+	History []string                 `json:"names-history"`
+	Data    map[string]digest.Digest `json:"big-data-digests"`
+}
+
+type libraryLayer struct {
+	ID     string         `json:"id"`
+	Parent string         `json:"parent"`
+	Size   int64          `json:"diff-size"`
+	Flags  map[string]any `json:"flags"`
+}
+
+func imagesFile(root string) string { return filepath.Join(root, "overlay-images", "images.json") }
+
+// readLibrary reads what is at root; nothing there is no images.
+func readLibrary(root string) (*library, error) {
+	l := &library{root: root, layers: map[string]libraryLayer{}}
+	if err := readJSON(imagesFile(root), &l.images); err != nil {
+		return l, err
+	}
+	var layers []libraryLayer
+	if err := readJSON(filepath.Join(root, "overlay-layers", "layers.json"), &layers); err != nil {
+		return l, err
+	}
+	for _, layer := range layers {
+		l.layers[layer.ID] = layer
+	}
+	for i := range l.images {
+		l.images[i].Digests = l.images[i].allDigests()
+	}
+	return l, nil
+}
+
+// maxRecords bounds a file of the library's; a thousand images make some megabytes.
+const maxRecords = 256 << 20
+
+func readJSON(path string, v any) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() > maxRecords {
+		return fmt.Errorf("%s: not a file of records", path)
+	}
+	if err := json.NewDecoder(f).Decode(v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// allDigests is what the image's manifests are known by, its own first.
+func (img libraryImage) allDigests() []digest.Digest {
+	all := []digest.Digest{}
+	if img.Digest != "" {
+		all = append(all, img.Digest)
+	}
+	for key, d := range img.Data {
+		if strings.HasPrefix(key, "manifest") && d != img.Digest {
+			all = append(all, d)
+		}
+	}
+	return sortedUnique(all)
+}
+
+// data reads what the library keeps with an image under key.
+func (l *library) data(id, key string) ([]byte, error) {
+	name := key
+	if strings.ContainsFunc(key, func(c rune) bool { return c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') }) {
+		name = "=" + base64.StdEncoding.EncodeToString([]byte(key))
+	}
+	return os.ReadFile(filepath.Join(l.root, "overlay-images", id, name))
+}
+
+// record gathers what the index holds of an image. An image that is not whole has none.
+func (l *library) record(img libraryImage) (*record, error) {
+	id := digest.NewDigestFromEncoded(digest.SHA256, img.ID)
+	config, err := l.data(img.ID, id.String())
+	if err != nil {
+		return nil, err
+	}
+	r := &record{root: l.root}
+	if err := json.Unmarshal(config, &r.config); err != nil {
+		return nil, err
+	}
+	for id := img.Top; id != ""; {
+		layer, ok := l.layers[id]
+		if !ok || layer.Flags["incomplete"] == true || len(r.layers) > maxLayers {
+			return nil, fmt.Errorf("layer %s is missing or incomplete", id)
+		}
+		dir := filepath.Join(l.root, "overlay", id, "diff")
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return nil, fmt.Errorf("%s is not a directory", dir)
+		}
+		r.layers = append(r.layers, dir)
+		r.size += max(layer.Size, 0)
+		id = layer.Parent
+	}
+	return r, nil
+}
+
+// makeIndex reads the libraries' records and writes the index.
+func (s *Store) makeIndex() (index, error) {
+	if err := s.prepare(); err != nil {
+		return index{}, err
+	}
+	dir, err := os.Open(s.path("index"))
+	if err != nil {
+		return index{}, fmt.Errorf("store: %w", err)
+	}
+	defer dir.Close()
+	if err := flock(dir, unix.LOCK_EX); err != nil {
+		return index{}, fmt.Errorf("store: %w", err)
+	}
+	for range 10 {
+		// Somebody else may have made it while we waited.
+		if ix, err := s.readIndex(); !errors.Is(err, errStale) {
+			return ix, err
+		}
+		if err := s.writeIndex(); err != nil {
+			return index{}, advised(fmt.Errorf("store: write the index: %w", err), s.dir)
+		}
+	}
+	return index{}, errors.New("store: it changes faster than the index can be written")
+}
+
+func (s *Store) writeIndex() error {
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s%s\n", indexVersion, surroundings())
+	// Stamps first: what changes while we read makes them wrong, and so the index.
+	files := append([]string{imagesFile(s.path("storage"))}, storageConfs()...)
+	roots := podmanStores()
+	for _, root := range roots {
+		files = append(files, imagesFile(root))
+	}
+	for _, file := range files {
+		fmt.Fprintf(&text, "file %s %s\n", stampOf(file), file)
+	}
+	own, err := readLibrary(s.path("storage"))
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	named := map[string]bool{}
+	if err := s.indexLibrary(&text, own, seen, named); err != nil {
+		return err
+	}
+	for _, root := range roots {
+		// Podman's is an offer: one that cannot be read has no images for us.
+		if l, err := readLibrary(root); err == nil {
+			if err := s.indexLibrary(&text, l, seen, named); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.dropRecords(seen); err != nil {
+		return err
+	}
+	return replaceInIndex(s.path("index/names"), text.Bytes())
+}
+
+// indexLibrary adds the images of one library. Of two with the same id or name the first counts.
+func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[string]bool) error {
+	for _, img := range l.images {
+		if len(img.ID) != 64 || !isHex(img.ID) || seen[img.ID] {
+			continue
+		}
+		r, err := l.record(img)
+		if err != nil {
+			continue // not whole: absent
+		}
+		if err := s.writeRecord(img.ID, r); err != nil {
+			return err
+		}
+		seen[img.ID] = true
+		digests := make([]string, len(img.Digests))
+		for i, d := range img.Digests {
+			digests[i] = d.String()
+		}
+		line := func(name string) { fmt.Fprintf(text, "image %s %s %s\n", img.ID, strings.Join(digests, ","), name) }
+		any := false
+		for _, name := range img.Names {
+			if name != "" && !named[name] && !strings.ContainsAny(name, " \n\x00") {
+				line(name)
+				named[name], any = true, true
+			}
+		}
+		if !any {
+			line("-")
+		}
+	}
+	return nil
+}
+
+// writeRecord leaves a record alone that says the same: somebody may hold a lock on it.
+func (s *Store) writeRecord(id string, r *record) error {
+	file, text := s.path("index/"+id), r.encode()
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	return replaceInIndex(file, text)
+}
+
+// dropRecords removes the records of images that are gone, if nobody uses those.
+func (s *Store) dropRecords(keep map[string]bool) error {
+	entries, err := os.ReadDir(s.path("index"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), newPrefix) { // its writer was killed: we hold the lock
+			if err := os.Remove(s.path("index/" + e.Name())); err != nil {
+				return err
+			}
+		}
+		if len(e.Name()) != 64 || keep[e.Name()] {
+			continue
+		}
+		f, err := os.Open(s.path("index/" + e.Name()))
+		if err != nil {
+			continue
+		}
+		if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			err = os.Remove(f.Name())
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const newPrefix = "new-"
+
+// replaceInIndex writes a file so that a reader sees the old or the new one.
+func replaceInIndex(file string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(file), newPrefix)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

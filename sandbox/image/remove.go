@@ -1,0 +1,99 @@
+//go:build !hot
+
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Remove takes a name away, and with its last name the image. An image given by its id
+// goes with its name; if it has several, only force removes it. One that a sandbox uses
+// stays, force or not.
+func (s *Store) Remove(image string, force bool) (untagged, deleted []string, err error) {
+	untagged, deleted, err = s.remove(image, force)
+	if err != nil {
+		return nil, nil, fmt.Errorf("remove image: %w", err)
+	}
+	return untagged, deleted, nil
+}
+
+func (s *Store) remove(image string, force bool) (untagged, deleted []string, err error) {
+	ix, err := s.openIndex()
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := ix.find(image)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := ix.namesOf(e.id)
+	if slices.Contains(names, e.name) && len(names) > 1 {
+		return []string{e.name}, nil, s.Untag(e.id, e.name)
+	}
+	if len(names) > 1 && !force {
+		return nil, nil, withHint(fmt.Errorf("%s has several names: %s", quoteless(image), strings.Join(names, ", ")),
+			"remove the names one by one, or all at once with --force")
+	}
+	if err := s.ours(e.id); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
+	}
+	record, err := s.claim(e.id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
+	}
+	defer record.Close()
+	if err := s.ask(context.Background(), request{Op: "remove", ID: e.id}, nil); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
+	}
+	// Whoever waits for the record finds it without a name, and looks again.
+	if err := os.Remove(record.Name()); err != nil {
+		return nil, nil, err
+	}
+	return names, []string{e.id}, nil
+}
+
+// claim locks an image so that nobody can begin to use it.
+func (s *Store) claim(id string) (*os.File, error) {
+	f, err := os.Open(s.path("index/" + id))
+	if err != nil {
+		return nil, err
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = withHint(fmt.Errorf("in use by %s", users(f)), "end the sandbox first")
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// users names the processes that hold a lock on f, as far as we may know them.
+func users(f *os.File) string {
+	var st unix.Stat_t
+	err := unix.Fstat(int(f.Fd()), &st)
+	locks, rerr := os.ReadFile("/proc/locks")
+	if err != nil || rerr != nil {
+		return "a sandbox"
+	}
+	inode := fmt.Sprintf(":%d", st.Ino)
+	var pids []string
+	for line := range strings.Lines(string(locks)) { // 1: FLOCK ADVISORY READ 1234 fd:00:5678 0 EOF
+		fields := strings.Fields(line)
+		if len(fields) > 5 && fields[1] == "FLOCK" && strings.HasSuffix(fields[5], inode) && fields[4] != "-1" {
+			pids = append(pids, fields[4])
+		}
+	}
+	if len(pids) == 0 {
+		return "a sandbox"
+	}
+	return "the sandbox of process " + strings.Join(pids, ", ")
+}
