@@ -1,0 +1,205 @@
+// Package cli is the command line of sbx: arguments in, messages and exit status out.
+//
+//	sbx [global flags] VERB [flags] [ARG...]
+//
+// Main finds VERB in the table below, builds that command's flags and no
+// others, and runs it. Flags stop at the first argument that is none: what
+// follows an IMAGE belongs to the command in the sandbox. What a run's flags ask
+// for becomes a sandbox.Spec; what happens then is package sandbox's business.
+//
+// stdout carries data only. Everything else is said on stderr, one line at a
+// time, behind `sbx: `. A failure is one such line, and a second one, `sbx: hint: `,
+// where something is known to help. The exit status is 125 when sbx failed, 126
+// and 127 when the command could not be invoked or was not found, and the
+// command's own otherwise.
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"sbx/sandbox/image"
+)
+
+// An action is what a command does once its flags are parsed. The first result
+// is the exit status; it counts only without an error.
+type action func(args []string) (int, error)
+
+// A command is one verb.
+type command struct {
+	name    string
+	summary string
+	define  func(*app, *pflag.FlagSet) action // declares the flags; costs nothing else
+}
+
+// expand gives the verb that podman's and docker's longer spelling means.
+func expand(noun, verb string) string {
+	switch noun + " " + verb {
+	case "container run":
+		return "run"
+	case "image ls", "image list":
+		return "images"
+	case "image rm", "image remove":
+		return "rmi"
+	case "image pull", "image load", "image tag", "image inspect", "policy show":
+		if noun == "image" {
+			return verb
+		}
+		return noun + " " + verb
+	}
+	return ""
+}
+
+// app is one invocation of sbx.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) (string, bool)
+
+	commit  func() // called when a run begins that nothing can take back; may be nil
+	command string // the verb, for messages
+	root    string // --root; "" is the usual place
+	debug   bool
+}
+
+// Main runs sbx with argv and returns its exit status.
+func Main(argv []string) int {
+	unix.Umask(0o022) // the caller's is not for the files that sbx keeps
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv}
+	return a.main(argv)
+}
+
+func (a *app) main(argv []string) (status int) {
+	defer func() {
+		if v := recover(); v != nil {
+			fmt.Fprintf(a.stderr, "sbx: bug: %s\n", oneLine(fmt.Sprint(v)))
+			if a.debug {
+				a.stderr.Write(debug.Stack())
+			}
+			status = statusFailed
+		}
+	}()
+	if len(argv) == 0 {
+		argv = []string{"sbx"}
+	}
+	status, err := a.dispatch(argv[1:])
+	if err != nil {
+		return a.report(err)
+	}
+	return status
+}
+
+// dispatch parses what stands before the verb, finds it, and runs it.
+func (a *app) dispatch(args []string) (int, error) {
+	fs := newFlagSet("sbx")
+	fs.SetInterspersed(false)
+	showVersion := defineGlobal(a, fs)
+	if err := parse(fs, args); err != nil {
+		if err == pflag.ErrHelp {
+			return 0, a.help("")
+		}
+		return 0, err
+	}
+	args = fs.Args()
+	switch {
+	case *showVersion:
+		return 0, a.printVersion("")
+	case len(args) == 0:
+		return 0, &usageError{msg: "no command given", hint: "sbx help lists the commands"}
+	}
+	c, rest, err := findCommand(args)
+	if err != nil {
+		return 0, err
+	}
+	a.command = c.name
+	return a.run(c, rest)
+}
+
+// run parses the flags of c and does what it does.
+func (a *app) run(c *command, args []string) (int, error) {
+	fs := newFlagSet(c.name)
+	do := c.define(a, fs)
+	if err := parse(fs, args); err == pflag.ErrHelp {
+		return 0, a.help(c.name)
+	} else if err != nil {
+		return 0, blame(c.name, err)
+	}
+	status, err := do(fs.Args())
+	return status, blame(c.name, err)
+}
+
+// findCommand returns the command that args begin with, and what follows it.
+func findCommand(args []string) (*command, []string, error) {
+	name, rest := args[0], args[1:]
+	if len(rest) > 0 {
+		if long := expand(name, rest[0]); long != "" {
+			name, rest = long, rest[1:]
+		}
+	}
+	table := commands()
+	for i := range table {
+		if table[i].name == name {
+			return &table[i], rest, nil
+		}
+	}
+	err := &usageError{msg: "unknown command: " + quoteArg(args[0]), hint: "sbx help lists the commands"}
+	names := make([]string, len(table))
+	for i := range table {
+		names[i] = table[i].name
+	}
+	if near := nearest(args[0], names); near != "" {
+		err.hint = "did you mean sbx " + near + "?"
+	}
+	return nil, nil, err
+}
+
+// defineGlobal declares the flags that stand before the verb.
+func defineGlobal(a *app, fs *pflag.FlagSet) (version *bool) {
+	fs.StringVar(&a.root, "root", "", "")
+	fs.BoolVar(&a.debug, "debug", false, "")
+	fs.Var(parsed(a.setLogLevel), "log-level", "")
+	return fs.BoolP("version", "v", false, "")
+}
+
+// setLogLevel reads --log-level: there is nothing between a warning and --debug.
+func (a *app) setLogLevel(s string) error {
+	switch strings.ToLower(s) {
+	case "debug", "trace":
+		a.debug = true
+	case "info", "warn", "warning", "error", "fatal", "panic":
+		a.debug = false
+	default:
+		return fmt.Errorf("%s: not one of debug, info, warn, error", quoteArg(s))
+	}
+	return nil
+}
+
+// store is where images and volumes live.
+func (a *app) store() (*image.Store, error) { return image.Open(a.root) }
+
+// warn says one line on stderr and goes on.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "sbx: warning: %s: %s\n", a.command, oneLine(fmt.Sprintf(format, args...)))
+}
+
+// debugf says one line on stderr if --debug was given.
+func (a *app) debugf(format string, args ...any) {
+	if a.debug {
+		fmt.Fprintf(a.stderr, "sbx: debug: %s\n", oneLine(fmt.Sprintf(format, args...)))
+	}
+}
+
+// print writes s to stdout. A full disk or a closed pipe is an error like any other.
+func (a *app) print(s string) error {
+	if _, err := io.WriteString(a.stdout, s); err != nil {
+		return fmt.Errorf("write to stdout: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// statusFailed is the exit status when sbx itself failed, as with podman, docker and chroot(1).
+const statusFailed = 125
+
+// usageError is a mistake on the command line.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+func (e *usageError) Hint() string  { return e.hint }
+
+// flagError is a flag whose value is refused.
+type flagError struct {
+	name string
+	err  error
+}
+
+func (e *flagError) Error() string { return "--" + e.name + ": " + e.err.Error() }
+func (e *flagError) Unwrap() error { return e.err }
+
+// blame puts the command's name before a mistake on its command line; any other error
+// says itself what was attempted.
+func blame(command string, err error) error {
+	var usage *usageError
+	var flag *flagError
+	if errors.As(err, &usage) || errors.As(err, &flag) {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	return err
+}
+
+// report tells the user of err and returns the exit status that goes with it.
+func (a *app) report(err error) int {
+	fmt.Fprintf(a.stderr, "sbx: %s\n", oneLine(err.Error()))
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		for line := range strings.SplitSeq(hinter.Hint(), "\n") {
+			if line != "" {
+				fmt.Fprintf(a.stderr, "sbx: hint: %s\n", oneLine(line))
+			}
+		}
+	}
+	var status interface{ ExitStatus() int }
+	if errors.As(err, &status) && status.ExitStatus() != 0 {
+		return status.ExitStatus()
+	}
+	return statusFailed
+}
+
+// oneLine makes s one line of plain text. Image names, and what registries answer,
+// are part of messages: they must not move the cursor or forge a second message.
+func oneLine(s string) string {
+	s = strings.ToValidUTF8(strings.TrimRight(s, "\n"), "\ufffd")
+	if strings.IndexFunc(s, hidden) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n':
+			b.WriteString("; ")
+		case r == '\t':
+			b.WriteByte(' ')
+		case hidden(r):
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool { return !unicode.IsPrint(r) }
+
+// quoteArg quotes what the user typed where it would be unclear without.
+func quoteArg(s string) string {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return hidden(r) || r == ' ' || r == '"' }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// wantArgs refuses a number of arguments that a command cannot use; max < 0 is no limit.
+func wantArgs(args []string, min, max int, what string) error {
+	switch {
+	case len(args) < min:
+		return &usageError{msg: "missing argument: " + what}
+	case max >= 0 && len(args) > max:
+		return &usageError{msg: "too many arguments: " + quoteArg(args[max]), hint: "flags come before " + what}
+	}
+	return nil
+}

@@ -1,0 +1,364 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"sbx/sandbox"
+)
+
+// Each row is one flag, the value it takes, and what of the Spec it fills in, as JSON.
+func TestValues(t *testing.T) {
+	for _, test := range []struct{ flag, value, want string }{
+		{"entrypoint", "", `{"Entrypoint":[]}`},
+		{"entrypoint", "/bin/sh -c", `{"Entrypoint":["/bin/sh -c"]}`},
+		{"entrypoint", `["/bin/sh","-c"]`, `{"Entrypoint":["/bin/sh","-c"]}`},
+		{"workdir", "/a/../b/", `{"Workdir":"/b"}`},
+		{"umask", "077", `{"Umask":"077"}`},
+		{"tz", "Europe/Berlin", `{"Timezone":"Europe/Berlin"}`},
+		{"tz", "local", `{"Timezone":"local"}`},
+		{"hostname", "box-1.example", `{"Hostname":"box-1.example"}`},
+		{"add-host", "a;b:10.0.0.1", `{"AddHosts":[{"Name":"a","Addr":"10.0.0.1"},{"Name":"b","Addr":"10.0.0.1"}]}`},
+		{"add-host", "a:::1", `{"AddHosts":[{"Name":"a","Addr":"::1"}]}`},
+		{"add-host", "a:[fe80::1]", `{"AddHosts":[{"Name":"a","Addr":"fe80::1"}]}`},
+		{"add-host", "a=10.0.0.1", `{"AddHosts":[{"Name":"a","Addr":"10.0.0.1"}]}`},
+		{"dns", "8.8.8.8,::1", `{"DNS":["8.8.8.8","::1"]}`},
+		{"dns-search", "example.com,.", `{"DNSSearch":["example.com","."]}`},
+		{"dns-option", "ndots:5", `{"DNSOptions":["ndots:5"]}`},
+		{"group-add", "wheel,100", `{"GroupAdd":["wheel","100"]}`},
+		{"ipc", "shareable", `{"IPC":"shareable"}`},
+		{"pid", "host", `{"PID":"host"}`},
+		{"network", "none", `{"Network":"none"}`},
+		{"net", "host", `{"Network":"host"}`},
+		{"image-volume", "bind", `{"ImageVolumes":"anonymous"}`},
+		{"image-volume", "ignore", `{"ImageVolumes":"ignore"}`},
+		{"shm-size", "1g", `{"ShmSize":1073741824}`},
+		{"shm-size", "0", `{"ShmSize":0}`},
+		{"sysctl", "net.ipv4.ip_forward=1", `{"Sysctls":[{"Key":"net.ipv4.ip_forward","Value":"1"}]}`},
+		{"sysctl", "kernel.sem=250 32000 32 1024", `{"Sysctls":[{"Key":"kernel.sem","Value":"250 32000 32 1024"}]}`},
+		{"ulimit", "nofile=1024:2048", `{"Rlimits":[{"Name":"nofile","Soft":1024,"Hard":2048}]}`},
+		{"ulimit", "RLIMIT_CORE=0", `{"Rlimits":[{"Name":"core"}]}`},
+		{"ulimit", "nproc=5:-1", `{"Rlimits":[{"Name":"nproc","Soft":5,"Hard":-1}]}`},
+		{"ulimit", "memlock=unlimited", `{"Rlimits":[{"Name":"memlock","Soft":-1,"Hard":-1}]}`},
+		{"ulimit", "host", `{"RlimitsOfHost":true}`},
+		{"oom-score-adj", "-5", `{"OOMScoreAdj":-5}`},
+		{"stop-signal", "term", `{"StopSignal":"SIGTERM"}`},
+		{"stop-signal", "9", `{"StopSignal":"SIGKILL"}`},
+		{"stop-signal", "RTMIN+3", `{"StopSignal":"37"}`},
+		{"stop-signal", "SIGRTMAX-1", `{"StopSignal":"63"}`},
+		{"stop-timeout", "5", `{"StopTimeout":5000000000}`},
+		{"timeout", "2m", `{"Timeout":120000000000}`},
+		{"label", "a=b=c", `{"Labels":[{"Key":"a","Value":"b=c"}]}`},
+		{"label", "a", `{"Labels":[{"Key":"a"}]}`},
+		{"sdnotify", "ignore", `{}`},
+		{"cap-add", "net_admin,CAP_SYS_TIME", `{"Security":{"CapAdd":["NET_ADMIN","SYS_TIME"]}}`},
+		{"cap-drop", "all", `{"Security":{"CapDrop":["ALL"]}}`},
+		{"preset", "untrusted", `{"Security":{"Preset":"untrusted"}}`},
+		{"security-opt", "no-new-privileges", `{"Security":{"NoNewPrivs":true}}`},
+		{"security-opt", "no-new-privileges=false", `{"Security":{"NoNewPrivs":false}}`},
+		{"security-opt", "no-new-privileges:true", `{"Security":{"NoNewPrivs":true}}`},
+		{"security-opt", "seccomp=unconfined", `{"Security":{"Seccomp":"unconfined"}}`},
+		{"security-opt", "seccomp:unconfined", `{"Security":{"Seccomp":"unconfined"}}`},
+		{"security-opt", "mask=/proc/cpuinfo:/sys/x", `{"Security":{"Mask":["/proc/cpuinfo","/sys/x"]}}`},
+		{"security-opt", "unmask=/proc/*", `{"Security":{"Unmask":["/proc/*"]}}`},
+		{"security-opt", "unmask=all", `{"Security":{"Unmask":["ALL"]}}`},
+		{"security-opt", "systempaths=unconfined", `{"Security":{"Unmask":["ALL"]}}`},
+		{"security-opt", "proc-opts=hidepid=2,subset=pid", `{"Security":{"ProcOpts":["hidepid=2","subset=pid"]}}`},
+		{"security-opt", "label=disable", `{"Security":{"Label":["disable"]}}`},
+		{"security-opt", "label:type:x_t", `{"Security":{"Label":["type:x_t"]}}`},
+		{"security-opt", "apparmor=unconfined", `{"Security":{"AppArmor":"unconfined"}}`},
+		{"security-opt", "nested=true", `{"Security":{"Nested":true}}`},
+		{"device", "/dev/null", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rwm"}]}`},
+		{"device", "/dev/null:rw", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rw"}]}`},
+		{"device", "/dev/null:/dev/x:r", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/x","Perm":"r"}]}`},
+		{"unsetenv", "PATH", `{"UnsetEnv":["PATH"]}`},
+		{"hosts-file", "none", `{"HostsFile":"none"}`},
+		{"hostuser", "root", hostRoot(t)},
+		{"passwd", "false", `{"Passwd":false}`},
+		{"read-only-tmpfs", "false", `{"ReadOnlyTmpfs":false}`},
+		{"sig-proxy", "true", `{"SigProxy":true}`},
+		{"sig-proxy", "false", `{}`},
+		{"passwd-entry", "$USERNAME:*:$UID:$GID::$HOME:/bin/sh", `{"PasswdEntry":"$USERNAME:*:$UID:$GID::$HOME:/bin/sh"}`},
+	} {
+		r := newRunArgs(testApp())
+		r.spec = sandbox.Spec{} // without defaults
+		if err := setFlag(r, test.flag, test.value); err != nil {
+			t.Errorf("--%s %s: %v", test.flag, test.value, err)
+			continue
+		}
+		text := normal(t, filled(reflect.ValueOf(r.spec)))
+		var want any
+		if err := json.Unmarshal([]byte(test.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		if text != normal(t, want) {
+			t.Errorf("--%s %s:\n got %s\nwant %s", test.flag, test.value, text, test.want)
+		}
+	}
+}
+
+func TestValuesRefused(t *testing.T) {
+	for _, test := range []struct{ flag, value string }{
+		{"entrypoint", "[1]"},
+		{"entrypoint", "[unclosed"},
+		{"workdir", "rel"},
+		{"umask", "1777"}, {"umask", "9"}, {"umask", ""},
+		{"tz", "../../etc/shadow"}, {"tz", "/etc/localtime"}, {"tz", ""}, {"tz", "a\nb"}, {"tz", "Nowhere/Land"},
+		{"hostname", "x\nevil"}, {"hostname", ""}, {"hostname", "a b"}, {"hostname", "-x"}, {"hostname", strings.Repeat("a", 65)},
+		{"add-host", "a"}, {"add-host", "a:b"}, {"add-host", "a\n1.2.3.4 b:1.2.3.4"}, {"add-host", ":1.2.3.4"},
+		{"add-host", "a:1.2.3.4\nx"}, {"add-host", "a:fe80::1%eth0"}, {"add-host", "a:host-gateway"},
+		{"dns", "one.one"}, {"dns", "1.1.1.1\nnameserver 2.2.2.2"}, {"dns", ""},
+		{"dns-search", "a b"}, {"dns-search", "a\nb"},
+		{"dns-option", "a b"}, {"dns-option", ""}, {"dns-option", "a\nb"},
+		{"group-add", ""}, {"group-add", "a:b"},
+		{"hostuser", "a:b"}, {"hostuser", "no.such.user"}, {"hostuser", "a\nb"},
+		{"passwd-entry", "a\nroot::0:0"},
+		{"ipc", "wibble"}, {"pid", "container:x"}, {"uts", "shareable"}, {"cgroupns", "x"},
+		{"network", ""}, {"network", "none:x"}, {"network", "pasta"}, {"network", "slirp4netns:mtu=1"}, {"network", "mynet"},
+		{"image-volume", "x"},
+		{"shm-size", "-1"},
+		{"sysctl", "net.x"}, {"sysctl", "=1"}, {"sysctl", "a b=1"}, {"sysctl", "../x=1"}, {"sysctl", "net.x=1\n"},
+		{"ulimit", "nofile"}, {"ulimit", "x=1"}, {"ulimit", "nofile=2:1"}, {"ulimit", "nofile=-1:5"}, {"ulimit", "nofile=x"}, {"ulimit", "nofile=1:2:3"},
+		{"oom-score-adj", "1001"}, {"oom-score-adj", "x"},
+		{"stop-signal", "0"}, {"stop-signal", "99"}, {"stop-signal", "SIGKILL\n"}, {"stop-signal", "SIGWIBBLE"}, {"stop-signal", "RTMIN+31"}, {"stop-signal", ""},
+		{"stop-timeout", "-1"}, {"timeout", "soon"},
+		{"label", "=x"},
+		{"sdnotify", "conmon"}, {"sdnotify", "x"},
+		{"cap-add", "wibble"}, {"cap-drop", ""},
+		{"preset", "wibble"},
+		{"security-opt", "wibble"}, {"security-opt", "seccomp="}, {"security-opt", "seccomp=/nonesuch"}, {"security-opt", "mask=rel"},
+		{"security-opt", "proc-opts=gid=5"}, {"security-opt", "proc-opts=hidepid=2,rw"}, {"security-opt", "label=wibble"},
+		{"security-opt", "systempaths=x"}, {"security-opt", "no-new-privileges=perhaps"},
+		{"device", "null"}, {"device", "/etc/passwd"}, {"device", "/dev/null:/dev/x:q"}, {"device", "/dev/nonesuch"}, {"device", "vendor.com/gpu=all"},
+		{"preserve-fd", "0"}, {"preserve-fd", "x"}, {"preserve-fd", "-1"}, {"preserve-fd", "999999"}, {"preserve-fds", "900000"},
+		{"unsetenv", ""}, {"unsetenv", "A=1"},
+		{"hosts-file", ""}, {"hosts-file", "/nonesuch"},
+		{"env-file", "/nonesuch"},
+		{"format", "xml"}, {"pull", "sometimes"}, {"retry", "-1"}, {"retry-delay", "x"},
+		{"secret", "name"}, {"secret", "id=a"}, {"secret", "id=../x,env=HOME"}, {"secret", "id=a,env=HOME,src=/x"}, {"secret", "id=a,env=NONE"},
+		{"secret", "id=a,env=HOME,target=../../etc/passwd"}, {"secret", "id=a,env=HOME,type=x"}, {"secret", "id=a,env=HOME,mode=9"},
+		{"secret", "id=a,env=HOME,type=env,target=A=B"}, {"secret", "id=a,fd=999999"}, {"secret", "id=a,env=HOME,wibble=1"}, {"secret", "id=a,src=/dev/zero"},
+	} {
+		r := newRunArgs(testApp())
+		if err := setFlag(r, test.flag, test.value); err == nil {
+			t.Errorf("--%s %q was accepted", test.flag, test.value)
+		}
+	}
+}
+
+// normal is v as JSON, with sorted keys.
+func normal(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err == nil {
+		var plain any
+		if err = json.Unmarshal(text, &plain); err == nil {
+			text, err = json.Marshal(plain)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func setFlag(r *runArgs, name, value string) error {
+	for i := range runFlags {
+		if runFlags[i].name == name {
+			return (&runValue{flag: &runFlags[i], args: r}).Set(value)
+		}
+	}
+	panic("no flag " + name)
+}
+
+// filled gives what is set in v, with its zero fields left out, for JSON.
+func filled(v reflect.Value) any {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return filled(v.Elem())
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return v.Interface()
+		}
+		list := []any{}
+		for i := range v.Len() {
+			list = append(list, filled(v.Index(i)))
+		}
+		return list
+	case reflect.Struct:
+		fields := map[string]any{}
+		for i := range v.NumField() {
+			if f := v.Field(i); !f.IsZero() {
+				fields[v.Type().Field(i).Name] = filled(f)
+			}
+		}
+		return fields
+	}
+	return v.Interface()
+}
+
+func TestSecret(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	pw.WriteString("from a pipe")
+	pw.Close()
+	r := newRunArgs(testApp())
+	for _, s := range []string{
+		"id=a,src=" + file,
+		"id=b,env=HOME,target=/etc/b,uid=5,gid=6,mode=0400",
+		"id=c,target=sub/c,fd=" + itoa(int(pr.Fd())),
+		"id=D,env=HOME,type=env",
+	} {
+		if err := r.addSecret(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []sandbox.Secret{
+		{ID: "a", Dst: "/run/secrets/a", Data: []byte("hunter2\n"), Mode: 0o444},
+		{ID: "b", Dst: "/etc/b", Data: []byte("/home/ada"), UID: 5, GID: 6, Mode: 0o400},
+		{ID: "c", Dst: "/run/secrets/sub/c", Data: []byte("from a pipe"), Mode: 0o444},
+	}
+	if !reflect.DeepEqual(r.spec.Secrets, want) {
+		t.Errorf("got %+v", r.spec.Secrets)
+	}
+	if got := strings.Join(r.secretEnv, " "); got != "D=/home/ada" {
+		t.Errorf("environment: %s", got)
+	}
+}
+
+func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
+
+func TestPreserveFDs(t *testing.T) {
+	var fds []int
+	for range 3 {
+		f, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fds = append(fds, int(f.Fd()))
+	}
+	r := newRunArgs(testApp())
+	if err := r.preserveFD(itoa(fds[0]) + "," + itoa(fds[2])); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.preserveFD(itoa(fds[0])); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int{fds[0], fds[2]}; !reflect.DeepEqual(r.spec.PreserveFDs, want) {
+		t.Errorf("got %v, want %v", r.spec.PreserveFDs, want)
+	}
+}
+
+func TestSeccompFile(t *testing.T) {
+	good, bad := filepath.Join(t.TempDir(), "good"), filepath.Join(t.TempDir(), "bad")
+	os.WriteFile(good, []byte(`{"defaultAction":"SCMP_ACT_ALLOW"}`), 0o600)
+	os.WriteFile(bad, []byte(`{`), 0o600)
+	r := newRunArgs(testApp())
+	if err := r.addSecurityOpt("seccomp=" + good); err != nil {
+		t.Fatal(err)
+	}
+	if r.spec.Security.Seccomp != "profile" || len(r.spec.Security.Profile) == 0 {
+		t.Errorf("got %+v", r.spec.Security)
+	}
+	if err := r.addSecurityOpt("seccomp=" + bad); err == nil {
+		t.Error("a profile that is not JSON was accepted")
+	}
+}
+
+func TestImageConfig(t *testing.T) {
+	img := v1.Image{Config: v1.ImageConfig{
+		Env:        []string{"PATH=/bin", "SECRET_*", "HOME", "=x", "A=", "B=\x00"},
+		Entrypoint: []string{"/e"},
+		Cmd:        []string{"c"},
+		User:       "app:app",
+		WorkingDir: "/../../x", // for the plan to judge
+		Volumes:    map[string]struct{}{"/b": {}, "/a/": {}, "/a": {}},
+		StopSignal: "SIGQUIT",
+	}}
+	img.OS, img.Architecture, img.Variant = "linux", "arm", "v7"
+	var warnings []string
+	got, err := imageConfig(img, func(format string, args ...any) { warnings = append(warnings, format) })
+	want := sandbox.ImageConfig{
+		Env: []string{"PATH=/bin", "A="}, Entrypoint: []string{"/e"}, Cmd: []string{"c"}, User: "app:app",
+		WorkingDir: "/../../x", Volumes: []string{"/a", "/b"}, StopSignal: "SIGQUIT", OS: "linux", Arch: "arm", Variant: "v7",
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if len(warnings) != 4 {
+		t.Errorf("%d warnings", len(warnings))
+	}
+}
+
+func TestImageConfigRefused(t *testing.T) {
+	many := map[string]struct{}{}
+	for i := range maxVolumes + 1 {
+		many["/v"+itoa(i)] = struct{}{}
+	}
+	long := strings.Repeat("a", maxWord)
+	for name, c := range map[string]v1.ImageConfig{
+		"long word":      {Cmd: []string{long}},
+		"much of it":     {Env: func() (e []string) { return append(e, make([]string, maxWords)...) }()},
+		"NUL":            {Cmd: []string{"a\x00b"}},
+		"NUL in workdir": {WorkingDir: "/a\x00"},
+		"relative dir":   {WorkingDir: "x"},
+		"user":           {User: "root:../"},
+		"negative user":  {User: "-1"},
+		"huge user":      {User: "4294967296"},
+		"signal 0":       {StopSignal: "0"},
+		"signal 99":      {StopSignal: "99"},
+		"signal line":    {StopSignal: "SIGKILL\n"},
+		"volume /":       {Volumes: map[string]struct{}{"/": {}}},
+		"volume /proc":   {Volumes: map[string]struct{}{"/x/../proc": {}}},
+		"volume in /dev": {Volumes: map[string]struct{}{"/dev/shm": {}}},
+		"volume in /sys": {Volumes: map[string]struct{}{"/sys/fs/cgroup": {}}},
+		"volume rel":     {Volumes: map[string]struct{}{"../x": {}}},
+		"volumes":        {Volumes: many},
+	} {
+		if _, err := imageConfig(v1.Image{Config: c}, func(string, ...any) {}); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+		overrule(&c, &sandbox.Spec{User: "0", Workdir: "/", StopSignal: "SIGTERM", ImageVolumes: "ignore"})
+		_, err := imageConfig(v1.Image{Config: c}, func(string, ...any) {})
+		if hopeless := c.Cmd != nil || c.Env != nil; (err != nil) != hopeless {
+			t.Errorf("%s, with flags that replace it: %v", name, err)
+		}
+	}
+}
+
+func TestRootfs(t *testing.T) {
+	dir := t.TempDir()
+	odd := filepath.Join(dir, "with:colon")
+	os.Mkdir(odd, 0o700)
+	file := filepath.Join(dir, "file")
+	os.WriteFile(file, nil, 0o600)
+	for in, want := range map[string]*sandbox.Root{
+		dir:            {Dir: dir},
+		dir + ":O":     {Dir: dir, Overlay: true},
+		odd:            {Dir: odd},
+		dir + ":x":     nil,
+		dir + ":idmap": nil,
+		file:           nil,
+		dir + "/none":  nil,
+	} {
+		r := newRunArgs(testApp())
+		err := r.setRootfs(in)
+		if (err == nil) != (want != nil) || want != nil && !reflect.DeepEqual(r.spec.Root, *want) {
+			t.Errorf("--rootfs %s: %+v, %v", in, r.spec.Root, err)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"sbx/sandbox"
+	"sbx/sandbox/image"
+)
+
+// What an image may ask for. The kernel takes 128 KiB for one string and a few MiB for all.
+const (
+	maxWord    = 128 << 10
+	maxWords   = 1 << 20 // of all of Env, Entrypoint and Cmd, bytes
+	maxVolumes = 1000
+)
+
+// imageConfig takes from an image's configuration what a run uses. All of it is
+// hostile: it is checked here, and no parser of flags ever sees it, because those
+// look things up in the caller's environment.
+func imageConfig(img image.Config, warn func(string, ...any)) (sandbox.ImageConfig, error) {
+	c := img.Config
+	out := sandbox.ImageConfig{
+		Entrypoint: c.Entrypoint,
+		Cmd:        c.Cmd,
+		User:       c.User,
+		WorkingDir: c.WorkingDir,
+		OS:         img.OS,
+		Arch:       img.Architecture,
+		Variant:    img.Variant,
+	}
+	total := 0
+	for _, list := range [][]string{c.Env, c.Entrypoint, c.Cmd, {c.User, c.WorkingDir}} {
+		for _, word := range list {
+			if total += len(word) + 1; len(word) >= maxWord || total > maxWords {
+				return out, fmt.Errorf("image configuration: Env, Entrypoint and Cmd are too long")
+			}
+		}
+	}
+	for _, list := range [][]string{c.Entrypoint, c.Cmd, {c.User, c.WorkingDir}} {
+		for _, word := range list {
+			if strings.IndexByte(word, 0) >= 0 {
+				return out, fmt.Errorf("image configuration: %s: contains a NUL", quoteArg(word))
+			}
+		}
+	}
+	out.Env = imageEnv(c.Env, warn)
+	if c.User != "" {
+		if err := checkUser(c.User); err != nil {
+			return out, fmt.Errorf("image configuration: User: %w", err)
+		}
+	}
+	if c.WorkingDir != "" && !filepath.IsAbs(c.WorkingDir) {
+		return out, &usageError{
+			msg:  fmt.Sprintf("image configuration: WorkingDir: %s: not an absolute path", quoteArg(c.WorkingDir)),
+			hint: "--workdir DIR runs it elsewhere",
+		}
+	}
+	if c.StopSignal != "" {
+		name, err := signalName(c.StopSignal)
+		if err != nil {
+			return out, fmt.Errorf("image configuration: StopSignal: %w", err)
+		}
+		out.StopSignal = name
+	}
+	var err error
+	out.Volumes, err = imageVolumes(c.Volumes)
+	return out, err
+}
+
+// overrule removes what flags replace: it is not judged then, and a flag runs an image
+// that could not be run without.
+func overrule(c *image.RunConfig, spec *sandbox.Spec) {
+	if spec.ImageVolumes == "ignore" {
+		c.Volumes = nil
+	}
+	if spec.User != "" {
+		c.User = ""
+	}
+	if spec.Workdir != "" {
+		c.WorkingDir = ""
+	}
+	if spec.StopSignal != "" {
+		c.StopSignal = ""
+	}
+}
+
+// imageEnv keeps NAME=value. An entry without a value would be filled in from the
+// caller's environment elsewhere (CVE-2026-57231); here it is dropped.
+func imageEnv(env []string, warn func(string, ...any)) []string {
+	var kept []string
+	for _, kv := range env {
+		if strings.IndexByte(kv, '=') > 0 && strings.IndexByte(kv, 0) < 0 {
+			kept = append(kept, kv)
+			continue
+		}
+		warn("image configuration: Env: %s is dropped: not NAME=value", quoteArg(shorten(kv, 60)))
+	}
+	return kept
+}
+
+const withoutVolumes = "--image-volume ignore runs it without its volumes"
+
+// imageVolumes refuses volumes that would hide what the sandbox itself needs.
+func imageVolumes(volumes map[string]struct{}) ([]string, error) {
+	if len(volumes) > maxVolumes {
+		return nil, fmt.Errorf("image configuration: %d volumes are too many", len(volumes))
+	}
+	seen := make(map[string]bool, len(volumes))
+	var paths []string
+	for v := range volumes {
+		path, err := insidePath(v)
+		if err != nil {
+			return nil, &usageError{msg: fmt.Sprintf("image configuration: volume: %v", err), hint: withoutVolumes}
+		}
+		for _, vital := range []string{"/proc", "/sys", "/dev"} {
+			if path == "/" || path == vital || strings.HasPrefix(path, vital+string(filepath.Separator)) {
+				return nil, &usageError{
+					msg:  fmt.Sprintf("image configuration: volume: %s is not the image's to mount", quoteArg(path)),
+					hint: withoutVolumes,
+				}
+			}
+		}
+		if !seen[path] {
+			seen[path] = true
+			paths = append(paths, path)
+		}
+	}
+	sort.Strings(paths)
+	return paths, nil
+}
+
+func shorten(s string, max int) string {
+	if len(s) <= max {
+		return s
+	}
+	return s[:max] + "..."
+}

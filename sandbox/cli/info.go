@@ -1,0 +1,216 @@
+//go:build !hot
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"sbx/sandbox"
+)
+
+// info is sbx info. The keys of its JSON are podman's where podman has the same thing.
+type info struct {
+	Host    hostInfo    `json:"host"`
+	Store   storeInfo   `json:"store"`
+	Version versionInfo `json:"version"`
+}
+
+type hostInfo struct {
+	Arch           string    `json:"arch"`
+	OS             string    `json:"os"`
+	Kernel         string    `json:"kernel"`
+	CgroupVersion  string    `json:"cgroupVersion"`
+	User           string    `json:"user"`
+	UserNamespaces string    `json:"userNamespaces"` // "yes", or why not
+	IDMappings     idMapInfo `json:"idMappings"`
+	Security       secInfo   `json:"security"`
+}
+
+type idMapInfo struct {
+	SubUIDs []idRange `json:"subuid"`
+	SubGIDs []idRange `json:"subgid"`
+	Problem string    `json:"problem,omitempty"`
+	Fix     string    `json:"fix,omitempty"`
+}
+
+type idRange struct {
+	Host uint32 `json:"host_id"`
+	Size uint32 `json:"size"`
+}
+
+type secInfo struct {
+	Rootless       bool   `json:"rootless"`
+	SeccompEnabled bool   `json:"seccompEnabled"`
+	SeccompActions string `json:"seccompActions"`
+	AppArmor       bool   `json:"apparmorEnabled"`
+	SELinux        bool   `json:"selinuxEnabled"`
+}
+
+type storeInfo struct {
+	GraphRoot  string `json:"graphRoot"`
+	Driver     string `json:"graphDriverName"`
+	Images     images `json:"imageStore"`
+	VolumePath string `json:"volumePath"`
+	UpperTmpfs string `json:"upperOnTmpfs,omitempty"` // why the throwaway layer of a run is held in memory
+}
+
+type images struct {
+	Number   int      `json:"number"`
+	ReadOnly int      `json:"readOnly"` // of these, in stores of podman's
+	Podman   []string `json:"podmanStores"`
+}
+
+func defineInfo(a *app, fs *pflag.FlagSet) action {
+	format := fs.StringP("format", "f", "", "")
+	return func(args []string) (int, error) {
+		if err := wantArgs(args, 0, 0, "nothing"); err != nil {
+			return 0, err
+		}
+		in, err := a.gatherInfo()
+		if err != nil {
+			return 0, err
+		}
+		if *format != "" {
+			return 0, a.printOne(*format, in)
+		}
+		return 0, a.print(in.text())
+	}
+}
+
+func (a *app) gatherInfo() (info, error) {
+	store, err := a.store()
+	if err != nil {
+		return info{}, err
+	}
+	host, err := sandbox.Probe(store.Dir(), &sandbox.Spec{})
+	if err != nil {
+		return info{}, err
+	}
+	in := info{Version: buildVersion()}
+	in.Host = hostInfo{
+		Arch:           host.Arch,
+		OS:             "linux",
+		Kernel:         kernelFile("osrelease"),
+		CgroupVersion:  "v1",
+		User:           host.Caller.Name,
+		UserNamespaces: tryUserNamespace(),
+		IDMappings: idMapInfo{
+			SubUIDs: []idRange{}, SubGIDs: []idRange{},
+			Problem: host.Caller.Why, Fix: host.Caller.Fix,
+		},
+	}
+	ids := &in.Host.IDMappings
+	for _, id := range host.Caller.SubUIDs {
+		ids.SubUIDs = append(ids.SubUIDs, idRange{id.Outside, id.Size})
+	}
+	for _, id := range host.Caller.SubGIDs {
+		ids.SubGIDs = append(ids.SubGIDs, idRange{id.Outside, id.Size})
+	}
+	if host.Cgroup2 {
+		in.Host.CgroupVersion = "v2"
+	}
+	actions := kernelFile("seccomp/actions_avail")
+	in.Host.Security = secInfo{
+		Rootless:       host.Caller.UID != 0,
+		SeccompEnabled: actions != "",
+		SeccompActions: actions,
+		AppArmor:       isDir("/sys/kernel/security/apparmor"),
+		SELinux:        isDir("/sys/fs/selinux/class"),
+	}
+	kept, err := store.Info()
+	if err != nil {
+		return info{}, err
+	}
+	in.Store = storeInfo{
+		GraphRoot: kept.Root, Driver: kept.Driver, UpperTmpfs: host.UpperTmpfs, VolumePath: volumeDir(store),
+		Images: images{kept.Images, kept.ReadOnly, append([]string{}, kept.Podman...)},
+	}
+	return in, nil
+}
+
+// tryUserNamespace makes a user namespace and writes its id maps, on the way to a
+// program that does not exist: that error means that everything before it worked.
+func tryUserNamespace() string {
+	cmd := exec.Cmd{Path: "/nonexistent/sbx", SysProcAttr: &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}}
+	err := cmd.Start()
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return "yes"
+	case err == nil:
+		cmd.Wait()
+		return "yes"
+	}
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return "no: " + errno.Error()
+	}
+	return "no: " + err.Error()
+}
+
+func kernelFile(name string) string {
+	text, err := os.ReadFile("/proc/sys/kernel/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func isDir(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
+}
+
+// text is info for people.
+func (in info) text() string {
+	var b strings.Builder
+	line := func(name, value string) { fmt.Fprintf(&b, "%-18s %s\n", name, value) }
+	h := in.Host
+	line("version", in.Version.Version)
+	line("host", fmt.Sprintf("%s/%s, Linux %s", h.OS, h.Arch, h.Kernel))
+	line("user", h.User)
+	line("user namespaces", h.UserNamespaces)
+	line("subordinate ids", ranges(h.IDMappings))
+	if h.IDMappings.Problem != "" {
+		line("", h.IDMappings.Problem)
+		line("", h.IDMappings.Fix)
+	}
+	line("cgroups", h.CgroupVersion)
+	line("seccomp", yesNo(h.Security.SeccompEnabled))
+	line("AppArmor", yesNo(h.Security.AppArmor))
+	line("SELinux", yesNo(h.Security.SELinux))
+	line("store", in.Store.GraphRoot)
+	line("images", fmt.Sprintf("%d, %d of them podman's", in.Store.Images.Number, in.Store.Images.ReadOnly))
+	line("volumes", in.Store.VolumePath)
+	if in.Store.UpperTmpfs != "" {
+		line("", "changes of a run are held in memory: "+in.Store.UpperTmpfs)
+	}
+	return b.String()
+}
+
+func ranges(m idMapInfo) string {
+	return fmt.Sprintf("%d users, %d groups", count(m.SubUIDs), count(m.SubGIDs))
+}
+
+func count(ids []idRange) (n uint64) {
+	for _, id := range ids {
+		n += uint64(id.Size)
+	}
+	return n
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/sandbox"
+	"sbx/sandbox/image"
+)
+
+// setEntrypoint reads a JSON array, or one word that is taken as it is; "" removes the image's.
+func (a *runArgs) setEntrypoint(s string) error {
+	words := []string{}
+	switch {
+	case strings.HasPrefix(s, "["):
+		if err := json.Unmarshal([]byte(s), &words); err != nil {
+			return fmt.Errorf("%s: not a JSON array of strings", quoteArg(s))
+		}
+	case s != "":
+		words = append(words, s)
+	}
+	for _, w := range words {
+		if strings.IndexByte(w, 0) >= 0 {
+			return errControl
+		}
+	}
+	a.spec.Entrypoint = &words
+	return nil
+}
+
+// signalName gives TERM, SIGTERM and 15 one name. Real-time signals keep their number.
+func signalName(s string) (string, error) {
+	if n, err := strconv.Atoi(s); err == nil {
+		switch name := unix.SignalName(unix.Signal(n)); {
+		case name != "":
+			return name, nil
+		case 32 <= n && n <= 64:
+			return s, nil
+		}
+		return "", fmt.Errorf("%s: no such signal", quoteArg(s))
+	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	const first, last = 34, 64 // SIGRTMIN and SIGRTMAX, as the C library counts
+	for _, end := range []struct {
+		prefix string
+		base   int
+	}{{"SIGRTMIN", first}, {"SIGRTMAX", last}} {
+		if offset, ok := strings.CutPrefix(name, end.prefix); ok {
+			n, err := 0, error(nil)
+			if offset != "" {
+				n, err = strconv.Atoi(offset)
+			}
+			if n += end.base; err == nil && first <= n && n <= last {
+				return strconv.Itoa(n), nil
+			}
+		}
+	}
+	if unix.SignalNum(name) == 0 {
+		return "", fmt.Errorf("%s: no such signal", quoteArg(s))
+	}
+	return name, nil
+}
+
+func (a *runArgs) setStopSignal(s string) (err error) {
+	a.spec.StopSignal, err = signalName(s)
+	return err
+}
+
+// setSdnotify reads container, which hands on the socket that systemd gave us, or ignore.
+func (a *runArgs) setSdnotify(s string) error {
+	switch s {
+	case "ignore":
+		a.spec.SdnotifySocket = ""
+		return nil
+	case "container":
+		socket, _ := a.caller.lookup("NOTIFY_SOCKET")
+		if socket != "" && !filepath.IsAbs(socket) {
+			return fmt.Errorf("NOTIFY_SOCKET=%s: not a path", quoteArg(socket))
+		}
+		a.spec.SdnotifySocket = socket
+		return nil
+	case "conmon", "healthy":
+		return &usageError{msg: s + ": " + noDetach}
+	}
+	return fmt.Errorf("%s: neither container nor ignore", quoteArg(s))
+}
+
+func (a *runArgs) addLabel(s string) error {
+	key, value, _ := strings.Cut(s, "=")
+	if key == "" {
+		return fmt.Errorf("%s: not NAME=VALUE", quoteArg(s))
+	}
+	a.spec.Labels = append(a.spec.Labels, sandbox.KeyValue{Key: key, Value: value})
+	return nil
+}
+
+// setLogDriver accepts the two that keep no log.
+func (a *runArgs) setLogDriver(s string) error {
+	if s == "none" || s == "passthrough" {
+		return nil
+	}
+	return &usageError{msg: fmt.Sprintf("%s: logs are not built into this version of sbx", quoteArg(s))}
+}
+
+// setDetachKeys accepts none.
+func (a *runArgs) setDetachKeys(s string) error {
+	if s == "" {
+		return nil
+	}
+	return &usageError{msg: noDetach}
+}
+
+// setRestart accepts what is so without the flag, and warns of the others.
+func (a *runArgs) setRestart(s string) error {
+	if s != "no" && s != "" {
+		a.app.warn("--restart is ignored: a service manager does that; see systemd.service(5)")
+	}
+	return nil
+}
+
+func (a *runArgs) setSystemd(s string) error {
+	if on, err := strconv.ParseBool(s); err != nil && s != "always" {
+		return fmt.Errorf("%s: not one of true, false, always", quoteArg(s))
+	} else if on || s == "always" {
+		a.app.warn("--systemd is ignored: systemd does not run in a sandbox")
+	}
+	return nil
+}
+
+func (a *runArgs) setFormat(s string) error {
+	if s != "text" && s != "json" {
+		return fmt.Errorf("%s: neither text nor json", quoteArg(s))
+	}
+	a.format = s
+	return nil
+}
+
+func (a *runArgs) setPull(s string) (err error) {
+	a.pull.policy, err = image.ParsePullPolicy(s)
+	return err
+}
