@@ -1,0 +1,61 @@
+# make demo    build sbx, start a registry on loopback, push an image, run it
+# make test    all tests, as an ordinary user even when root calls
+#
+# Neither needs anything but Go and, once, root for scripts/setup.
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+PREFIX  := $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
+
+# Pure Go, one static file. The tags leave out drivers of the storage library that need C.
+export CGO_ENABLED := 0
+TAGS := exclude_graphdriver_btrfs,exclude_graphdriver_zfs,containers_image_openpgp
+export GOFLAGS     := -trimpath -tags=$(TAGS)
+
+# Tests of the other packages run as an ordinary user; those of package main see to it themselves.
+UNROOT := $(if $(filter 0,$(shell id -u)),-exec $(CURDIR)/scripts/as-user)
+
+build: sbx
+
+# sbx is two programs in one file; main_hot.go says why. `go build` makes the whole of it, too.
+LDFLAGS := -s -w -X sbx/sandbox/cli.version=$(VERSION)
+
+OUT := sbx
+
+.PHONY: sbx # go build knows better than make what is up to date
+sbx:
+	go build -ldflags '$(LDFLAGS)' -o sbx.whole .
+	go build -ldflags '$(LDFLAGS)' -tags hot,$(TAGS) -o $(OUT) .
+
+install: sbx
+	install -D -m 0755 sbx $(DESTDIR)$(PREFIX)/bin/sbx
+
+setup:
+	scripts/setup
+
+test: setup
+	@status=0; \
+	go test $(UNROOT) $$(go list ./... | grep -vx sbx) || status=1; \
+	go test . || status=1; \
+	exit $$status
+
+# make e2e SCRIPT=volume
+e2e: setup
+	go test -count=1 -run 'TestScript/$(if $(SCRIPT),^$(SCRIPT)$$)' $(if $(SCRIPT),-v) .
+
+lint:
+	scripts/lint
+
+startup:
+	go test -count=1 -run TestStartup -v .
+
+bench: setup
+	scripts/bench
+
+demo: setup
+	scripts/demo
+
+clean:
+	rm -f sbx sbx.whole
+	go clean -testcache
+
+.PHONY: build install setup test e2e lint startup bench demo clean
