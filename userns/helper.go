@@ -48,31 +48,42 @@ func helpersWork() error {
 }
 
 // mapping is the writing of the maps, while it goes on.
-type mapping struct{ users, groups chan error }
+type mapping struct {
+	helpers []*helper
+	err     error
+}
 
-// begin begins to give the namespace of process pid its ids. Helpers run side by side: each
-// takes a millisecond.
+// begin begins to give the namespace of process pid its ids. Helpers run side by side, and
+// beside the caller: each takes a millisecond.
 func (m Map) begin(pid int, c Caller) mapping {
-	all := mapping{make(chan error, 1), make(chan error, 1)}
-	go func() { all.groups <- giveIDs(pid, "gid", m.GIDs, c.GID, c.MayMap) }()
-	go func() { all.users <- giveIDs(pid, "uid", m.UIDs, c.UID, c.MayMap) }()
-	return all
+	var running mapping
+	for _, kind := range []struct {
+		name string
+		ids  []ID
+		own  uint32
+	}{{"gid", m.GIDs, c.GID}, {"uid", m.UIDs, c.UID}} {
+		alone := len(kind.ids) == 1 && kind.ids[0].Size == 1 && kind.ids[0].Outside == kind.own
+		if c.MayMap || alone {
+			running.err = errors.Join(running.err, writeIDs(pid, kind.name, kind.ids, !c.MayMap))
+			continue
+		}
+		h, err := startHelper("new"+kind.name+"map", pid, kind.ids)
+		if err != nil {
+			running.err = errors.Join(running.err, err)
+			continue
+		}
+		running.helpers = append(running.helpers, h)
+	}
+	return running
 }
 
 // end waits until both are written.
-func (m mapping) end() error { return errors.Join(<-m.users, <-m.groups) }
-
-// giveIDs writes one map, by a helper unless it is of the caller's own id alone.
-func giveIDs(pid int, kind string, ids []ID, own uint32, mayMap bool) error {
-	alone := len(ids) == 1 && ids[0].Size == 1 && ids[0].Outside == own
-	if mayMap || alone {
-		return writeIDs(pid, kind, ids, !mayMap)
+func (m mapping) end() error {
+	err := m.err
+	for _, h := range m.helpers {
+		err = errors.Join(err, h.wait())
 	}
-	h, err := startHelper("new"+kind+"map", pid, ids)
-	if err != nil {
-		return err
-	}
-	return h.wait()
+	return err
 }
 
 // writeIDs writes a map without a helper. An ordinary user must give up setgroups(2) for
