@@ -16,16 +16,17 @@ import (
 // of everything at once, and the library locks them, podman's for as long as it unpacks.
 // It is two kinds of file:
 //
-//	index/names     text:  sbx-index 1 ENVIRONMENT
+//	index/names     text:  sbx-index 2 ENVIRONMENT
 //	                       file MTIME SIZE INODE PATH     what it was made from
 //	                       image ID DIGEST,... NAME       once a name; "-" for none
+//	                       short SHORT NAME               what a name without a registry means here
 //	index/ID        binary: layers and configuration of one image (index_record.go)
 //
 // It is valid for as long as those files are as they were. A record never changes: it
 // is also the file that a lock is taken on, shared by whoever uses the image,
 // exclusively by who removes it.
 
-const indexVersion = "sbx-index 1 "
+const indexVersion = "sbx-index 2 "
 
 // index is the text of index/names.
 type index struct{ text string }
@@ -144,11 +145,23 @@ func (ix index) entries(f func(entry) bool) {
 	}
 }
 
-// find looks up a full reference, a reference by digest, an id or the beginning of one.
+// long is the full reference that a short name means, or name itself.
+func (ix index) long(name string) string {
+	_, rest, found := strings.Cut(ix.text, "\nshort "+name+" ")
+	if !found {
+		return name
+	}
+	full, _, _ := strings.Cut(rest, "\n")
+	return full
+}
+
+// find looks up a full reference, a reference by digest, a short name with its tag, an id or
+// the beginning of one.
 func (ix index) find(name string) (entry, error) {
+	name = ix.long(name)
 	var found *entry
 	ids := strings.TrimPrefix(name, "sha256:")
-	isID := len(ids) >= 3 && len(ids) <= 64 && isHex(ids)
+	isID := looksLikeID(name)
 	repository, pin, _ := strings.Cut(name, "@")
 	several := false
 	ix.entries(func(e entry) bool {
@@ -183,8 +196,8 @@ func repositoryOf(name string) string {
 	return name
 }
 
-// Find looks an image up by its full reference, by NAME@DIGEST, or by its id or the
-// beginning of it. The Image is held: it cannot be removed until its Lock is closed.
+// Find looks an image up by its full reference, by NAME@DIGEST, by a short name with its
+// tag, or by its id or the beginning of it. The Image is held: it cannot be removed until its Lock is closed.
 func (s *Store) Find(name string) (*Image, error) {
 	for range 100 {
 		ix, err := s.openIndex()

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -164,6 +166,7 @@ func (s *Store) writeIndex() error {
 	fmt.Fprintf(&text, "%s%s\n", indexVersion, surroundings())
 	// Stamps first: what changes while we read makes them wrong, and so the index.
 	files := append([]string{imagesFile(s.path("storage"))}, storageConfs()...)
+	files = append(files, defaultRegistriesPaths().all()...)
 	roots := podmanStores()
 	for _, root := range roots {
 		files = append(files, imagesFile(root))
@@ -190,6 +193,9 @@ func (s *Store) writeIndex() error {
 	}
 	if err := s.dropRecords(seen); err != nil {
 		return err
+	}
+	for _, short := range shortNames(named) {
+		text.WriteString(short)
 	}
 	return replaceInIndex(s.path("index/names"), text.Bytes())
 }
@@ -225,6 +231,25 @@ func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[str
 		}
 	}
 	return nil
+}
+
+// shortNames are the lines for the names without a registry that mean one of named. A
+// registries.conf that cannot be read means nothing; who uses a short name is told.
+func shortNames(named map[string]bool) []string {
+	regs, err := LoadRegistries()
+	if err != nil {
+		return nil
+	}
+	lines := map[string]bool{}
+	for name := range named {
+		for _, short := range regs.shortsOf(name) {
+			candidates, err := regs.Candidates(short)
+			if i := slices.IndexFunc(candidates, func(c string) bool { return named[c] }); err == nil && i >= 0 {
+				lines[fmt.Sprintf("short %s %s\n", short, candidates[i])] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(lines))
 }
 
 // writeRecord leaves a record alone that says the same: somebody may hold a lock on it.

@@ -46,10 +46,10 @@ func TestIndexFind(t *testing.T) {
 	a, b := strings.Repeat("a", 64), "abc"+strings.Repeat("b", 61)
 	d1, d2 := digestAt(1).String(), digestAt(2).String()
 	ix := index{strings.Join([]string{
-		"sbx-index 1 x", "file 1 2 3 /with space", "image " + a + " " + d1 + "," + d2 + " localhost:5000/a:1", "image " + a + " " + d1 + "," + d2 + " docker.io/library/abc:latest",
-		"image " + b + " " + d2 + " -", ""}, "\n")}
+		"sbx-index 2 x", "file 1 2 3 /with space", "image " + a + " " + d1 + "," + d2 + " localhost:5000/a:1", "image " + a + " " + d1 + "," + d2 + " docker.io/library/abc:latest",
+		"image " + b + " " + d2 + " -", "short b:1 localhost:5000/a:1", ""}, "\n")}
 	for name, want := range map[string]string{
-		"localhost:5000/a:1": a, "localhost:5000/a@" + d2: a, a: a, "sha256:" + b: b, "aaa": a, "abc": b, "abcb": b,
+		"localhost:5000/a:1": a, "localhost:5000/a@" + d2: a, a: a, "sha256:" + b: b, "aaa": a, "abc": b, "abcb": b, "b:1": a,
 		"localhost:5000/a": "", "localhost:5000/b@" + d2: "", "ab": "", "": "", "-": "", "a": "", "docker.io/library/abc@" + digestAt(3).String(): "",
 	} {
 		e, err := ix.find(name)
@@ -60,6 +60,33 @@ func TestIndexFind(t *testing.T) {
 	ix.text += "image " + "abc" + strings.Repeat("c", 61) + " " + d2 + " -\n"
 	if _, err := ix.find("abc"); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("an ambiguous id: %v", err)
+	}
+}
+
+func TestShortNames(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	file := filepath.Join(t.TempDir(), "registries.conf")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", file)
+	writeFile(t, file, `unqualified-search-registries = ["quay.io", "docker.io"]
+[aliases]
+"bb" = "docker.io/busybox"`)
+	named := map[string]bool{
+		"localhost/a:1": true, "quay.io/a:1": true, "quay.io/x/b:2": true, "docker.io/x/b:2": true,
+		"docker.io/library/busybox:latest": true, "other.example/c:3": true, "quay.io/d@" + digestAt(1).String(): true,
+	}
+	got := strings.Join(shortNames(named), "")
+	want := `short a:1 localhost/a:1
+short bb:latest docker.io/library/busybox:latest
+short busybox:latest docker.io/library/busybox:latest
+short library/busybox:latest docker.io/library/busybox:latest
+short x/b:2 quay.io/x/b:2
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	writeFile(t, file, `unqualified-search-registries = [`)
+	if got := shortNames(named); got != nil {
+		t.Errorf("from a file that cannot be read: %v", got)
 	}
 }
 

@@ -72,6 +72,11 @@ func (n Name) normalized() Name {
 	return n
 }
 
+func looksLikeID(s string) bool {
+	s = strings.TrimPrefix(s, "sha256:")
+	return len(s) >= 3 && len(s) <= 64 && isHex(s)
+}
+
 // maxName is the limit of every registry and of distribution/reference.
 const maxName = 255
 

@@ -143,11 +143,6 @@ func Lookup(s layerStore, ref string) (*Image, error) {
 	return img, err
 }
 
-func looksLikeID(s string) bool {
-	s = strings.TrimPrefix(s, "sha256:")
-	return len(s) >= 3 && len(s) <= 64 && isHex(s)
-}
-
 // find looks for an image of the platform that was asked for; nil if there is none.
 func (o PullOptions) find(s layerStore, candidates []string) (*Image, error) {
 	for _, name := range candidates {

@@ -69,6 +69,16 @@ func defaultRegistriesPaths() registriesPaths {
 	return p
 }
 
+// all is every file and directory that they depend on.
+func (p registriesPaths) all() []string {
+	files := slices.Concat(p.main, p.dropIns)
+	for _, dir := range p.dropIns {
+		inside, _ := filepath.Glob(filepath.Join(dir, "*.conf"))
+		files = append(files, inside...)
+	}
+	return files
+}
+
 // LoadRegistries reads the user's and the system's registries.conf. Having none is fine.
 func LoadRegistries() (*Registries, error) { return loadRegistries(defaultRegistriesPaths()) }
 

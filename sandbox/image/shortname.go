@@ -56,6 +56,24 @@ func (r *Registries) Resolve(ref string) (Resolution, error) {
 	return Resolution{Names: names}, nil
 }
 
+// shortsOf are the names without a registry, with their tag, that may mean a full one.
+func (r *Registries) shortsOf(full string) []string {
+	n, err := parse(full)
+	if err != nil || n.Digest != "" {
+		return nil
+	}
+	shorts := []string{n.Path + n.suffix()}
+	if path, ok := strings.CutPrefix(n.Path, "library/"); ok && n.Registry == "docker.io" {
+		shorts = append(shorts, path+n.suffix())
+	}
+	for alias, target := range r.aliases {
+		if t, err := parse(target); err == nil && t.repository() == n.repository() {
+			shorts = append(shorts, alias+n.suffix())
+		}
+	}
+	return shorts
+}
+
 // Candidates are the names under which the store may hold ref: a local image comes before
 // one of a registry, so that a person can run what they have just tagged.
 func (r *Registries) Candidates(ref string) ([]string, error) {

@@ -8,7 +8,8 @@ import (
 
 // surroundings is what the places depend on, in one word.
 func surroundings() string {
-	return strconv.Quote(configHome()) + " " + strconv.Quote(dataHome()) + " " + strconv.Quote(os.Getenv("CONTAINERS_STORAGE_CONF"))
+	return strconv.Quote(configHome()) + " " + strconv.Quote(dataHome()) + " " + strconv.Quote(os.Getenv("CONTAINERS_STORAGE_CONF")) +
+		" " + strconv.Quote(os.Getenv("CONTAINERS_REGISTRIES_CONF"))
 }
 
 func dataHome() string { return xdgHome("XDG_DATA_HOME", ".local/share") }
