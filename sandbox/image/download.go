@@ -128,15 +128,13 @@ func (r *remote) config(ctx context.Context, d v1.Descriptor) (body []byte, err 
 	return body, nil
 }
 
-// layers: the first Open of a layer starts the download of it and of all above it, three
-// at a time. A store that lacks one layer lacks all above it, as their identity contains
-// its own; those below are there, and cost nothing.
+// layers: the first Open of a layer starts its download. Three are under way at a time.
 func (r *remote) layers(list []v1.Descriptor) []func(context.Context) (*os.File, error) {
 	r.queue = make(chan *download, len(list))
 	open := make([]func(context.Context) (*os.File, error), len(list))
 	for i := range list {
 		open[i] = func(ctx context.Context) (*os.File, error) {
-			d := r.start(list, i)
+			d := r.start(list[i])
 			select {
 			case <-ctx.Done():
 				return nil, context.Cause(ctx)
@@ -158,23 +156,20 @@ func (r *remote) layers(list []v1.Descriptor) []func(context.Context) (*os.File,
 	return open
 }
 
-// start queues layer i and those above it, unless they are, and returns the one of i.
-func (r *remote) start(list []v1.Descriptor, i int) *download {
+// start queues a layer, unless it is.
+func (r *remote) start(desc v1.Descriptor) *download {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.downloads) == 0 {
-		for range min(parallelLayers, len(list)) {
-			r.wg.Go(r.work)
-		}
+	if d := r.downloads[desc.Digest]; d != nil {
+		return d
 	}
-	for _, desc := range list[i:] {
-		if r.downloads[desc.Digest] == nil {
-			d := &download{desc: desc, done: make(chan struct{})}
-			r.downloads[desc.Digest] = d
-			r.queue <- d
-		}
+	if len(r.downloads) < parallelLayers {
+		r.wg.Go(r.work)
 	}
-	return r.downloads[list[i].Digest]
+	d := &download{desc: desc, done: make(chan struct{})}
+	r.downloads[desc.Digest] = d
+	r.queue <- d
+	return d
 }
 
 func (r *remote) work() {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,9 +29,7 @@ func (s *Store) Put(ctx context.Context, f *Fetched) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", f.Ref, err)
 	}
-	err = s.ask(ctx, request{Op: "put", Put: p}, func(ctx context.Context, i int) (*os.File, error) {
-		return f.Layers[i].Open(ctx)
-	})
+	err = s.ask(ctx, request{Op: "put", Put: p}, f.Layers)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", f.Ref, err)
 	}

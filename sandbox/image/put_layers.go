@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -162,7 +161,10 @@ func created(config []byte) time.Time {
 	return *c.Created
 }
 
-// stage asks for layers and unpacks them as they come, one for each processor at a time.
+// unpackedAtOnce is how many layers are unpacked side by side. Each holds some megabytes.
+const unpackedAtOnce = 4
+
+// stage asks for layers and unpacks them as they come.
 func (w *writer) stage(p *putRequest, lacking []int, staged []*stagedLayer) error {
 	if err := w.to.send(reply{Need: lacking}, nil); err != nil {
 		return err
@@ -180,7 +182,7 @@ func (w *writer) stage(p *putRequest, lacking []int, staged []*stagedLayer) erro
 			unix.Shutdown(int(w.to.f.Fd()), unix.SHUT_RD) // wait for no more of them
 		})
 	}
-	slots := make(chan struct{}, max(2, min(4, runtime.NumCPU())))
+	slots := make(chan struct{}, unpackedAtOnce)
 	for range lacking {
 		var b blobSent
 		f, err := w.to.receive(&b)

@@ -3,6 +3,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,8 +83,8 @@ func (f *failure) Unwrap() error {
 // blobsAtOnce is how many layers are opened side by side; a registry has its own limit.
 const blobsAtOnce = 6
 
-// ask has sbx-store do something. open is called for the layers that it needs.
-func (s *Store) ask(ctx context.Context, r request, open func(context.Context, int) (*os.File, error)) error {
+// ask has sbx-store do something. Of layers it opens those that the store needs.
+func (s *Store) ask(ctx context.Context, r request, layers []Layer) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -97,7 +99,7 @@ func (s *Store) ask(ctx context.Context, r request, open func(context.Context, i
 		return err
 	}
 	stage := userns.Stage{Name: "sbx-store", Flags: unix.CLONE_NEWNS, Caller: caller, Map: ids, Env: storeEnv(s.dir)}
-	err = converse(ctx, &stage, message, open)
+	err = converse(ctx, &stage, message, layers)
 	if _, said := errors.AsType[*failure](err); err == nil || said || r.Op == "clean" {
 		return err
 	}
@@ -116,6 +118,7 @@ func storeEnv(dir string) []string {
 		"_CONTAINERS_USERNS_CONFIGURED=done",
 		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()),
 		fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()),
+		"GOGC=400", "GOMEMLIMIT=256MiB", // it lives for seconds, and holds some megabytes
 		"HOME=" + dir,
 		"XDG_RUNTIME_DIR=" + dir,
 		"TMPDIR=" + dir,
@@ -123,7 +126,7 @@ func storeEnv(dir string) []string {
 }
 
 // converse runs the stage, and kills it when ctx ends or a layer cannot be had.
-func converse(ctx context.Context, stage *userns.Stage, message []byte, open func(context.Context, int) (*os.File, error)) error {
+func converse(ctx context.Context, stage *userns.Stage, message []byte, layers []Layer) error {
 	runtime.LockOSThread() // the stage dies with the thread that started it
 	defer runtime.UnlockOSThread()
 	ours, theirs, err := socketPair()
@@ -153,7 +156,7 @@ func converse(ctx context.Context, stage *userns.Stage, message []byte, open fun
 
 	var opening sync.WaitGroup
 	err = listen(ctx, ours, func(needed []int) {
-		opening.Go(func() { sendBlobs(ctx, cancel, ours, needed, open) })
+		opening.Go(func() { sendBlobs(ctx, cancel, ours, needed, layers) })
 	})
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
@@ -188,14 +191,17 @@ func listen(ctx context.Context, from socket, need func([]int)) error {
 	}
 }
 
-func sendBlobs(ctx context.Context, cancel context.CancelCauseFunc, to socket, needed []int, open func(context.Context, int) (*os.File, error)) {
+// sendBlobs opens the layers and hands them over, the largest first: it takes the longest to
+// unpack, and an image is there when its last layer is.
+func sendBlobs(ctx context.Context, cancel context.CancelCauseFunc, to socket, needed []int, layers []Layer) {
+	slices.SortStableFunc(needed, func(a, b int) int { return cmp.Compare(layers[b].Size, layers[a].Size) })
 	var sending sync.WaitGroup
 	slots := make(chan struct{}, blobsAtOnce)
 	for _, i := range needed {
 		slots <- struct{}{}
 		sending.Go(func() {
 			defer func() { <-slots }()
-			if err := sendBlob(ctx, to, i, open); err != nil {
+			if err := sendBlob(ctx, to, i, layers[i]); err != nil {
 				cancel(err)
 			}
 		})
@@ -203,11 +209,11 @@ func sendBlobs(ctx context.Context, cancel context.CancelCauseFunc, to socket, n
 	sending.Wait()
 }
 
-func sendBlob(ctx context.Context, to socket, i int, open func(context.Context, int) (*os.File, error)) error {
+func sendBlob(ctx context.Context, to socket, i int, layer Layer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	f, err := open(ctx, i)
+	f, err := layer.Open(ctx)
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,8 @@ import (
 )
 
 // A layer is unpacked into a staging directory beside the store, with no lock of the
-// store's held and as many at a time as there are processors; the store then takes it
-// over by a rename. The parts of one layer work side by side:
+// store's held and several at a time; the store then takes it over by a rename. The parts
+// of one layer work side by side:
 //
 //	blob -> decompress, hash -> layerLimit, tar-split -> library, in a jail
 //	        (goroutine)         (thread of its own, whose root is the layer)
