@@ -40,6 +40,7 @@ func doors() map[string]string {
 		"github.com/vbatts/tar-split":                   "sbx/sandbox/image",
 		"github.com/sirupsen/logrus":                    "sbx/sandbox/image", // storage writes to it; image makes it silent
 		"github.com/google/go-containerregistry":        "sbx/sandbox/image",
+		"github.com/docker/docker-credential-helpers":   "sbx/sandbox/image",
 		"github.com/BurntSushi/toml":                    "sbx/sandbox/image",
 		"github.com/klauspost/compress":                 "sbx/sandbox/image",
 		"github.com/rootless-containers/rootlesskit/v3": "sbx/userns",

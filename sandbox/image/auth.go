@@ -9,12 +9,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	credhelper "github.com/docker/docker-credential-helpers/client"
+	helpers "github.com/docker/docker-credential-helpers/credentials"
 )
 
 // credentials of one registry. An identity token stands in for a password where a
@@ -72,16 +76,19 @@ func runtimeAuthFile() string {
 	return filepath.Join("/run/containers", strconv.Itoa(os.Getuid()), "auth.json")
 }
 
-// credentialsFor finds what is known for a repository; without any it is empty.
-func (a Access) credentialsFor(ctx context.Context, n Name) (credentials, error) {
+// credentialsFor finds what is known for a repository; without any it is empty. warn is told
+// of the usual places that cannot be asked: an image that everyone may have needs none.
+func (a Access) credentialsFor(ctx context.Context, n Name, warn func(error)) (credentials, error) {
 	if a.Creds != "" {
 		user, password, _ := strings.Cut(a.Creds, ":")
 		return credentials{username: user, password: password}, nil
 	}
 	for _, file := range authPaths(a.AuthFile) {
 		c, err := lookupFile(ctx, file, n)
-		// Of the usual places, one that is not there or is not for us says nothing.
-		if (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && askedAuthFile(a.AuthFile) == "" {
+		if err != nil && askedAuthFile(a.AuthFile) == "" && ctx.Err() == nil {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+				warn(fmt.Errorf("credentials for %s: %s: %w", n.Registry, file, err))
+			}
 			continue
 		}
 		if err != nil {
@@ -99,16 +106,16 @@ func lookupFile(ctx context.Context, file string, n Name) (credentials, error) {
 	if err != nil {
 		return credentials{}, err
 	}
-	if helper := f.helperFor(n.Registry); helper != "" {
-		return helperGet(ctx, helper, n.Registry)
+	helper := f.helperFor(n.Registry)
+	if helper == f.CredsStore { // for all that have none of their own: what is written down counts more
+		if c, err := f.find(n); err != nil || !c.empty() {
+			return c, err
+		}
 	}
-	if c, err := f.find(n); err != nil || !c.empty() {
-		return c, err
+	if helper == "" {
+		return f.find(n)
 	}
-	if f.CredsStore != "" {
-		return helperGet(ctx, f.CredsStore, n.Registry)
-	}
-	return credentials{}, nil
+	return helperGet(ctx, helper, n.Registry)
 }
 
 func readAuthFile(file string) (authFile, error) {
@@ -130,13 +137,14 @@ func readAuthFile(file string) (authFile, error) {
 	return f, nil
 }
 
+// helperFor is the credential helper that the file names for a registry, "" for none.
 func (f authFile) helperFor(registry string) string {
 	for host, helper := range f.CredHelpers {
 		if authHost(host) == registry {
 			return helper
 		}
 	}
-	return ""
+	return f.CredsStore
 }
 
 // find takes the entry with the longest key: host/namespace/repo before host/namespace before host.
@@ -189,37 +197,46 @@ func (e authEntry) credentials(key string) (credentials, error) {
 	return c, nil
 }
 
-// helperSecret is what docker-credential-* reads and writes.
-type helperSecret struct {
-	ServerURL string `json:",omitempty"`
-	Username  string
-	Secret    string
-}
-
-// errNoSecret says that a helper answered, and has nothing.
-var errNoSecret = errors.New("credentials not found")
-
+// helperGet asks a credential helper; what it does not know is empty.
 func helperGet(ctx context.Context, helper, registry string) (credentials, error) {
+	run, err := helperProgram(ctx, helper)
+	if err != nil {
+		return credentials{}, err
+	}
 	for _, server := range helperKeys(registry) {
-		out, err := runHelper(ctx, helper, "get", []byte(server))
-		if errors.Is(err, errNoSecret) {
+		s, err := credhelper.Get(run, server)
+		if helpers.IsErrCredentialsNotFound(err) {
 			continue
 		}
-		if err != nil {
-			return credentials{}, err
-		}
-		var s helperSecret
-		if err := json.Unmarshal(out, &s); err != nil {
-			return credentials{}, fmt.Errorf("docker-credential-%s get: %w", helper, err)
-		}
-		if s.Username == "<token>" {
+		switch {
+		case err != nil:
+			return credentials{}, fmt.Errorf("docker-credential-%s: %w", helper, err)
+		case s.Username == "<token>":
 			return credentials{identityToken: s.Secret}, nil
-		}
-		if s.Secret != "" {
+		case s.Secret != "":
 			return credentials{username: s.Username, password: s.Secret}, nil
 		}
 	}
 	return credentials{}, nil
+}
+
+func helperStore(ctx context.Context, helper, server, username, password string) error {
+	run, err := helperProgram(ctx, helper)
+	if err != nil {
+		return err
+	}
+	return credhelper.Store(run, &helpers.Credentials{ServerURL: server, Username: username, Secret: password})
+}
+
+func helperErase(ctx context.Context, helper, server string) error {
+	run, err := helperProgram(ctx, helper)
+	if err != nil {
+		return err
+	}
+	if err := credhelper.Erase(run, server); err != nil && !strings.Contains(err.Error(), "credentials not found") { // the protocol has no other sign
+		return err
+	}
+	return nil
 }
 
 // helperKeys are the names under which podman and docker keep a registry.
@@ -230,34 +247,22 @@ func helperKeys(registry string) []string {
 	return []string{registry}
 }
 
-// runHelper runs one docker-credential-* of the caller's PATH, as the caller.
-func runHelper(ctx context.Context, helper, verb string, stdin []byte) ([]byte, error) {
+// helperProgram is docker-credential-HELPER of the caller's PATH, which runs as the caller.
+func helperProgram(ctx context.Context, helper string) (credhelper.ProgramFunc, error) {
 	if helper == "" || strings.ContainsAny(helper, "/\x00") {
 		return nil, fmt.Errorf("credential helper: bad name %s", quoteShort(helper))
 	}
-	program := "docker-credential-" + helper
-	cmd := exec.CommandContext(ctx, program, verb)
-	cmd.Stdin = bytes.NewReader(stdin)
-	var out limitedBuffer
-	cmd.Stdout, cmd.Stderr = &out, os.Stderr
-	err := cmd.Run()
-	switch said := strings.TrimSpace(out.String()); {
-	case err == nil:
-		return out.Bytes(), nil
-	case strings.Contains(said, "credentials not found"): // the protocol has no other sign
-		return nil, errNoSecret
-	case said != "":
-		return nil, fmt.Errorf("%s %s: %w: %s", program, verb, err, quoteless(said))
+	path, err := exec.LookPath("docker-credential-" + helper)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%s %s: %w", program, verb, err)
+	return func(args ...string) credhelper.Program {
+		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.Stderr = os.Stderr
+		return credentialHelper{cmd}
+	}, nil
 }
 
-// limitedBuffer takes no more than a helper has reason to say.
-type limitedBuffer struct{ bytes.Buffer }
+type credentialHelper struct{ *exec.Cmd }
 
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxConfig {
-		return 0, errors.New("more than 1 MiB of output")
-	}
-	return b.Buffer.Write(p)
-}
+func (c credentialHelper) Input(in io.Reader) { c.Stdin = in }

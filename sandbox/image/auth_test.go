@@ -83,24 +83,24 @@ func TestCredentials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := (Access{}).credentialsFor(t.Context(), n); err != nil || got != want {
+		if got, err := (Access{}).credentialsFor(t.Context(), n, noWarning); err != nil || got != want {
 			t.Errorf("%s: %+v, %v; want %+v", ref, got, err, want)
 		}
 	}
 	n := Name{Registry: "a.example", Path: "x"}
 	asked := filepath.Join(home, "asked.json")
 	writeFile(t, asked, `{"auths":{"a.example":{"auth":"`+pair("asked", "8")+`"}}}`)
-	if got, err := (Access{AuthFile: asked}).credentialsFor(t.Context(), n); err != nil || got.username != "asked" {
+	if got, err := (Access{AuthFile: asked}).credentialsFor(t.Context(), n, noWarning); err != nil || got.username != "asked" {
 		t.Errorf("--authfile: %+v, %v", got, err)
 	}
 	t.Setenv("REGISTRY_AUTH_FILE", asked)
-	if got, err := (Access{}).credentialsFor(t.Context(), n); err != nil || got.username != "asked" {
+	if got, err := (Access{}).credentialsFor(t.Context(), n, noWarning); err != nil || got.username != "asked" {
 		t.Errorf("REGISTRY_AUTH_FILE: %+v, %v", got, err)
 	}
-	if got, err := (Access{Creds: "me:a:b"}).credentialsFor(t.Context(), n); err != nil || got != (credentials{username: "me", password: "a:b"}) {
+	if got, err := (Access{Creds: "me:a:b"}).credentialsFor(t.Context(), n, noWarning); err != nil || got != (credentials{username: "me", password: "a:b"}) {
 		t.Errorf("--creds: %+v, %v", got, err)
 	}
-	_, err := Access{AuthFile: filepath.Join(home, "nonesuch")}.credentialsFor(t.Context(), n)
+	_, err := Access{AuthFile: filepath.Join(home, "nonesuch")}.credentialsFor(t.Context(), n, noWarning)
 	wantError(t, err, "nonesuch")
 }
 
@@ -113,7 +113,7 @@ func TestCredentialsRefuses(t *testing.T) {
 	} {
 		file := filepath.Join(t.TempDir(), "auth.json")
 		writeFile(t, file, text)
-		_, err := Access{AuthFile: file}.credentialsFor(t.Context(), Name{Registry: "a.example", Path: "x"})
+		_, err := Access{AuthFile: file}.credentialsFor(t.Context(), Name{Registry: "a.example", Path: "x"}, noWarning)
 		wantError(t, err, want)
 	}
 }
@@ -232,5 +232,23 @@ func TestRefreshToken(t *testing.T) {
 	writeFile(t, runtimeAuthFile(), `{"auths":{"`+r.Host()+`":{"identitytoken":"refreshme"}}}`)
 	if _, err := Pull(context.Background(), newFakeStore(t), options(r, "x")); err != nil {
 		t.Error(err)
+	}
+}
+
+func noWarning(err error) { panic(err) }
+
+// A file that nobody asked for, and that is of no use, does not keep anybody from a public image.
+func TestCredentialsWarns(t *testing.T) {
+	alone(t, "")
+	n := Name{Registry: "a.example", Path: "x"}
+	file := filepath.Join(os.Getenv("HOME"), ".docker/config.json")
+	for text, want := range map[string]string{`{`: "config.json", `{"credsStore":"nonesuch-helper"}`: "docker-credential-nonesuch-helper"} {
+		writeFile(t, file, text)
+		var told []error
+		c, err := (Access{}).credentialsFor(t.Context(), n, func(err error) { told = append(told, err) })
+		if err != nil || !c.empty() || len(told) != 1 {
+			t.Fatalf("%s: %+v, %v, warnings %v", text, c, err, told)
+		}
+		wantError(t, told[0], want)
 	}
 }

@@ -50,6 +50,7 @@ type download struct {
 
 func newRemote(ctx context.Context, c *client, blobs *blobDir, r retry, out *progress) *remote {
 	ctx, cancel := context.WithCancelCause(ctx)
+	r.say = out.line
 	return &remote{client: c, blobs: blobs, retry: r, out: out, ctx: ctx, cancel: cancel, downloads: map[digest.Digest]*download{}}
 }
 
@@ -96,6 +97,9 @@ func (r *remote) manifest(ctx context.Context, d digest.Digest) (body []byte, me
 		body, header, err = r.client.manifest(ctx, ref)
 		return false, err
 	})
+	if err != nil && d == "" {
+		err = notThere(r.client.name, err)
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -110,6 +114,14 @@ func (r *remote) manifest(ctx context.Context, d digest.Digest) (body []byte, me
 		}
 	}
 	return body, header.Get("Content-Type"), nil
+}
+
+// notThere names the image in the registry's most usual answer.
+func notThere(n Name, err error) error {
+	if answer, ok := errors.AsType[*RegistryError](err); ok && answer.Status == http.StatusNotFound && !answer.HTML {
+		return fmt.Errorf("%s is not there: %w", n, err)
+	}
+	return err
 }
 
 func (r *remote) config(ctx context.Context, d v1.Descriptor) (body []byte, err error) {

@@ -111,7 +111,7 @@ func fetchChild(ctx context.Context, c carrier, d v1.Descriptor) ([]byte, manife
 	}
 	body, told, err := c.manifest(ctx, d.Digest)
 	if err != nil {
-		return nil, manifest{}, err
+		return nil, manifest{}, fmt.Errorf("manifest %s, which the index names: %w", d.Digest, err)
 	}
 	if err := checkBytes("manifest", body, d.Digest); err != nil {
 		return nil, manifest{}, err

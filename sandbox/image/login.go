@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +74,11 @@ func verifyLogin(ctx context.Context, regs *Registries, n Name, opts LoginOption
 		return err
 	}
 	defer c.close()
-	return c.ping(ctx)
+	err = c.ping(ctx)
+	if answer, ok := errors.AsType[*RegistryError](err); ok && answer.Status == http.StatusUnauthorized {
+		return withHint(err, "check the user name and the password; some registries want a token in its place")
+	}
+	return err
 }
 
 // keep writes what was verified.
@@ -83,17 +88,8 @@ func keep(ctx context.Context, opts LoginOptions, key string, n Name) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	helper := f.helperFor(n.Registry)
-	if helper == "" {
-		helper = f.CredsStore
-	}
-	if helper != "" {
-		secret, err := json.Marshal(helperSecret{ServerURL: key, Username: opts.Username, Secret: opts.Password})
-		if err != nil {
-			return err
-		}
-		_, err = runHelper(ctx, helper, "store", secret)
-		return err
+	if helper := f.helperFor(n.Registry); helper != "" {
+		return helperStore(ctx, helper, key, opts.Username, opts.Password)
 	}
 	auth := base64.StdEncoding.EncodeToString([]byte(opts.Username + ":" + opts.Password))
 	return editAuths(file, func(auths map[string]json.RawMessage) error {
@@ -122,7 +118,7 @@ func LoggedIn(ctx context.Context, registry string, access Access) (string, erro
 	if err != nil {
 		return "", err
 	}
-	c, err := access.credentialsFor(ctx, n)
+	c, err := access.credentialsFor(ctx, n, func(error) {})
 	switch {
 	case err != nil:
 		return "", err
@@ -149,9 +145,6 @@ func Logout(ctx context.Context, registry string, access Access) error {
 		return err
 	}
 	helper := f.helperFor(n.Registry)
-	if helper == "" {
-		helper = f.CredsStore
-	}
 	if helper != "" {
 		if err := helperErase(ctx, helper, key); err != nil {
 			return fmt.Errorf("logout from %s: %w", key, err)
@@ -173,7 +166,7 @@ func Logout(ctx context.Context, registry string, access Access) error {
 	if found {
 		return nil
 	}
-	if c, err := access.credentialsFor(ctx, n); err == nil && !c.empty() {
+	if c, err := access.credentialsFor(ctx, n, func(error) {}); err == nil && !c.empty() {
 		return fmt.Errorf("logout from %s: the credentials are not in %s but in a file of another tool", key, file)
 	}
 	return fmt.Errorf("not logged in to %s", key)
@@ -196,13 +189,6 @@ func logoutAll(ctx context.Context, file string, f authFile) error {
 		}
 		return nil
 	})
-}
-
-func helperErase(ctx context.Context, helper, server string) error {
-	if _, err := runHelper(ctx, helper, "erase", []byte(server)); err != nil && !errors.Is(err, errNoSecret) {
-		return err
-	}
-	return nil
 }
 
 // editAuths rewrites the "auths" of a file and keeps everything else in it. The directory

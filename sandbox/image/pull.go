@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,7 +241,7 @@ func (e *storeError) Unwrap() error { return e.err }
 
 // from brings an image from one place in.
 func (p *pull) from(ctx context.Context, name Name, e endpoint) (*Image, error) {
-	creds, err := p.Access.credentialsFor(ctx, e.name)
+	creds, err := p.Access.credentialsFor(ctx, e.name, func(err error) { p.out.line("sbx: warning: %v", err) })
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +253,7 @@ func (p *pull) from(ctx context.Context, name Name, e endpoint) (*Image, error) 
 	defer r.close()
 	f, err := locate(ctx, r, name.Digest, p.Platform)
 	if err != nil {
-		return nil, notThere(e.name, err)
+		return nil, err
 	}
 	f.Ref, f.Names = name.String(), []string{name.String()}
 	img, err := p.keep(ctx, f)
@@ -265,14 +264,6 @@ func (p *pull) from(ctx context.Context, name Name, e endpoint) (*Image, error) 
 		p.debugf("remove blobs of %s: %v", name, err)
 	}
 	return img, nil
-}
-
-// notThere names the image in the registry's most usual answer.
-func notThere(n Name, err error) error {
-	if answer, ok := errors.AsType[*RegistryError](err); ok && answer.Status == http.StatusNotFound && !answer.HTML {
-		return fmt.Errorf("%s is not there: %w", n, err)
-	}
-	return err
 }
 
 // keep puts a fetched image into the store. Of several pulls of one image one works; the

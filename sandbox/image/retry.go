@@ -23,7 +23,8 @@ const (
 // retry says how often to try again, and how patiently.
 type retry struct {
 	max   int
-	delay time.Duration // between two tries; 0 is 0.5 s, 1 s, 2 s, ... each with jitter
+	delay time.Duration                  // between two tries; 0 is 0.5 s, 1 s, 2 s, ... each with jitter
+	say   func(line string, args ...any) // tells of a wait that a person notices; may be nil
 }
 
 // do calls f until it succeeds, fails for good, or max tries after the first have failed
@@ -50,9 +51,12 @@ func (r retry) do(ctx context.Context, f func() (progress bool, err error)) erro
 			}
 			return err
 		}
-		wait, err := r.wait(failures, err)
-		if err != nil {
-			return err
+		wait, gaveUp := r.wait(failures, err)
+		if gaveUp != nil {
+			return gaveUp
+		}
+		if r.say != nil && wait >= time.Second {
+			r.say("Waiting %s: %v (try %d of %d)", wait.Round(time.Second), err, failures, r.max+1)
 		}
 		select {
 		case <-ctx.Done():

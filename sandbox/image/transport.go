@@ -5,16 +5,11 @@ package image
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,26 +26,31 @@ import (
 //   - no address is contacted that is more private than the registry's own: a public one
 //     cannot send us to 10.0.0.1, 127.0.0.1 or 169.254.169.254. This is decided when the
 //     connection is made, so that a name which resolves twice does not help.
+//
+// All of it is decided here, below net/http's client and the library's, for every request
+// that either makes.
 
 const maxRedirects = 5
 
 // transport speaks to one registry and to wherever that sends us.
 type transport struct {
-	own     *http.Transport // to the registry's host and port
-	foreign *http.Transport // elsewhere: no client certificate, guarded addresses
-	host    atomic.Value    // string: HOST:PORT of the registry
-	level   atomic.Int32    // privacy of the registry's own address
-	proxies sync.Map        // HOST:PORT of proxies in use; the user named them, not the registry
+	registry string // HOST or HOST:PORT
+	insecure bool   // http will do
+	idle     time.Duration
+	own      *http.Transport // to the registry
+	foreign  *http.Transport // elsewhere: no client certificate, guarded addresses
+	dialed   atomic.Int32    // privacy of the registry's address that was dialed last
+	level    atomic.Int32    // and of the one that answered
+	proxies  sync.Map        // HOST:PORT of proxies in use; the user named them, not the registry
 }
 
-func newTransport(host string, own *tls.Config) *transport {
-	t := &transport{}
-	t.host.Store(host)
+func newTransport(registry string, insecure bool, idle time.Duration, own *tls.Config) *transport {
+	t := &transport{registry: registry, insecure: insecure, idle: idle}
 	foreign := own.Clone()
 	foreign.Certificates = nil
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		t.level.Store(int32(privacyOfHost(name)))
-	}
+	level := int32(privacyOfHost((&url.URL{Host: registry}).Hostname()))
+	t.level.Store(level)
+	t.dialed.Store(level)
 	t.own = newHTTPTransport(own, t.dialOwn)
 	t.foreign = newHTTPTransport(foreign, t.dialForeign)
 	t.foreign.Proxy = func(r *http.Request) (*url.URL, error) {
@@ -77,32 +77,97 @@ func newHTTPTransport(c *tls.Config, dial func(context.Context, string, string) 
 	}
 }
 
+// RoundTrip does one request, if it may go there, without what it may not take along. An
+// answer that only asks to be left alone, or comes from no registry, is an error already here.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if hostPort(r.URL) == t.host.Load() {
-		return t.own.RoundTrip(r)
+	first, hops := r, 0 // of a chain of redirects
+	for first.Response != nil {
+		first = first.Response.Request
+		hops++
 	}
-	return t.foreign.RoundTrip(r)
+	if err := t.check(r, first, hops); err != nil {
+		return nil, err
+	}
+	if hops > 0 {
+		r = r.Clone(r.Context())
+		r.URL.User = nil
+		r.Header.Del("Referer") // may hold a signed URL
+		if !sameOrigin(r.URL, first.URL) {
+			r.Header.Del("Authorization")
+		}
+	}
+	do := t.foreign.RoundTrip
+	if t.isOwn(r.URL) {
+		do = t.own.RoundTrip
+	}
+	resp, err := whileAlive(r, t.idle, do)
+	if err != nil {
+		return nil, err
+	}
+	if t.isOwn(r.URL) {
+		t.level.Store(t.dialed.Load())
+	}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 || resp.StatusCode/100 == 2 && isHTML(resp) {
+		return nil, checkAnswer(resp)
+	}
+	return resp, nil
 }
 
-// setHost is for a registry that turns out to speak http: another default port.
-func (t *transport) setHost(host string) { t.host.Store(host) }
+// check refuses what can be seen from the request alone; the rest is dialForeign's. A request
+// to another host that is no redirect asks for a token, and holds the password.
+func (t *transport) check(r, first *http.Request, hops int) error {
+	refuse := func(reason string) error {
+		return &forbiddenTarget{r.URL.Scheme + "://" + r.URL.Host, reason}
+	}
+	plain := r.URL.Scheme != "https"
+	switch {
+	case plain && r.URL.Scheme != "http" || r.URL.Host == "":
+		return refuse("not http")
+	case hops > maxRedirects:
+		return refuse(fmt.Sprintf("more than %d redirects", maxRedirects))
+	case hops > 0 && plain && r.Response.Request.URL.Scheme == "https":
+		return refuse("from https to http")
+	case hops > 0 && r.Method != http.MethodGet && !sameOrigin(r.URL, first.URL):
+		return refuse("the request holds a refresh token")
+	case t.isOwn(r.URL):
+		if plain && !t.insecure {
+			return refuse("only https may be spoken to it")
+		}
+		return nil
+	case hops == 0 && plain:
+		return refuse("the realm must be https or the registry itself")
+	}
+	return t.allow(privacyOfHost(r.URL.Hostname()), r.URL.Host)
+}
+
+func (t *transport) isOwn(u *url.URL) bool { return strings.EqualFold(u.Host, t.registry) }
 
 func (t *transport) close() {
 	t.own.CloseIdleConnections()
 	t.foreign.CloseIdleConnections()
 }
 
-// dialOwn remembers how private the registry's address is.
+// dialOwn remembers how private the registry's address is. One that connects and then is not
+// the registry must not count, so it is of no effect until there is an answer.
 func (t *transport) dialOwn(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 30 * time.Second}
 	conn, err := d.DialContext(ctx, network, addr)
-	if err != nil || addr != t.host.Load() { // another address is the user's proxy
+	if err != nil || !t.isOwnAddress(addr) { // another address is the user's proxy
 		return conn, err
 	}
 	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		t.level.Store(int32(privacyOf(at.Addr())))
+		t.dialed.Store(int32(privacyOf(at.Addr())))
 	}
 	return conn, nil
+}
+
+func (t *transport) isOwnAddress(addr string) bool {
+	for _, scheme := range []string{"https", "http"} {
+		if addr == hostPort(&url.URL{Scheme: scheme, Host: t.registry}) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *transport) dialForeign(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -171,57 +236,6 @@ func privacyOfHost(host string) privacy {
 	return public
 }
 
-// checkTarget refuses what can be seen from a URL alone; the rest is dialForeign's.
-func (t *transport) checkTarget(u *url.URL) error {
-	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return &forbiddenTarget{u.Scheme + "://" + u.Host, "not http"}
-	}
-	if hostPort(u) == t.host.Load() {
-		return nil
-	}
-	return t.allow(privacyOfHost(u.Hostname()), u.Host)
-}
-
-// redirect is the http.Client's CheckRedirect.
-func (t *transport) redirect(r *http.Request, via []*http.Request) error {
-	last := via[len(via)-1]
-	switch {
-	case len(via) > maxRedirects:
-		return &forbiddenTarget{r.URL.Host, fmt.Sprintf("more than %d redirects", maxRedirects)}
-	case last.URL.Scheme == "https" && r.URL.Scheme != "https":
-		return &forbiddenTarget{r.URL.Scheme + "://" + r.URL.Host, "from https to " + quoteless(r.URL.Scheme)}
-	case r.Method != http.MethodGet && !sameOrigin(r.URL, via[0].URL):
-		return &forbiddenTarget{r.URL.Host, "the request holds a refresh token"}
-	}
-	if err := t.checkTarget(r.URL); err != nil {
-		return err
-	}
-	r.URL.User = nil
-	r.Header.Del("Referer") // may hold a signed URL
-	if !sameOrigin(r.URL, via[0].URL) {
-		r.Header.Del("Authorization")
-	}
-	return nil
-}
-
-// realm is the token service that a challenge names, if it may have our credentials.
-func (t *transport) realm(text string, registry *url.URL) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil {
-		return nil, &forbiddenTarget{text, "the realm is not a URL"}
-	}
-	if sameOrigin(u, registry) {
-		return u, nil
-	}
-	if u.Scheme != "https" {
-		return nil, &forbiddenTarget{u.Scheme + "://" + u.Host, "the realm must be https or the registry itself"}
-	}
-	if p := privacyOfHost(u.Hostname()); p != public && u.Hostname() != registry.Hostname() {
-		return nil, &forbiddenTarget{u.Host, "the realm is a " + p.String() + " address"}
-	}
-	return u, nil
-}
-
 func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && hostPort(a) == hostPort(b) }
 
 // hostPort is the address that net/http dials for a URL.
@@ -231,61 +245,4 @@ func hostPort(u *url.URL) string {
 		port = map[string]string{"https": "443", "http": "80", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
 	}
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
-}
-
-// tlsConfig gathers the certificates for a registry: containers-certs.d(5).
-func tlsConfig(registry string, a Access, insecure bool) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}
-	if a.CertDir != "" {
-		return c, addCerts(c, a.CertDir)
-	}
-	for _, base := range []string{configHome("containers", "certs.d"), "/etc/containers/certs.d", "/etc/docker/certs.d"} {
-		err := addCerts(c, filepath.Join(base, registry))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		return c, err
-	}
-	return c, nil
-}
-
-// addCerts reads *.crt (authorities), and *.cert with *.key (our own).
-func addCerts(c *tls.Config, dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		file := filepath.Join(dir, e.Name())
-		switch filepath.Ext(file) {
-		case ".crt":
-			if err := addAuthority(c, file); err != nil {
-				return err
-			}
-		case ".cert":
-			key := strings.TrimSuffix(file, ".cert") + ".key"
-			pair, err := tls.LoadX509KeyPair(file, key)
-			if err != nil {
-				return fmt.Errorf("certificate %s: %w", file, err)
-			}
-			c.Certificates = append(c.Certificates, pair)
-		}
-	}
-	return nil
-}
-
-func addAuthority(c *tls.Config, file string) error {
-	pem, err := readConfig(file)
-	if err != nil {
-		return err
-	}
-	if c.RootCAs == nil {
-		if c.RootCAs, err = x509.SystemCertPool(); err != nil {
-			return fmt.Errorf("read the system's certificates: %w", err)
-		}
-	}
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("certificate %s: no PEM certificate in it", file)
-	}
-	return nil
 }

@@ -1,11 +1,12 @@
 package image
 
 import (
+	"crypto/tls"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -26,62 +27,41 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
+// A request that no redirect led to, and that is not for the registry, asks for a token.
 func TestRealm(t *testing.T) {
 	for _, test := range []struct {
-		registry, realm string
-		ok              bool
+		registry string
+		insecure bool
+		realm    string
+		ok       bool
 	}{
-		{"https://quay.io", "https://quay.io/v2/auth", true},
-		{"https://registry-1.docker.io", "https://auth.docker.io/token", true},
-		{"https://quay.io", "http://quay.io/token", false},
-		{"https://quay.io", "http://auth.quay.io/token", false},
-		{"https://quay.io", "https://127.0.0.1/token", false},
-		{"https://quay.io", "https://localhost/token", false},
-		{"https://quay.io", "https://[::ffff:169.254.169.254]/latest", false},
-		{"https://quay.io", "https://169.254.169.254/latest", false},
-		{"https://quay.io", "https://10.1.2.3/", false},
-		{"https://quay.io", "https://user:pass@quay.io/token", false},
-		{"https://quay.io", "file:///etc/passwd", false},
-		{"https://quay.io", "ftp://quay.io/", false},
-		{"https://quay.io", "/token", false},
-		{"https://quay.io", "", false},
-		{"http://127.0.0.1:5000", "http://127.0.0.1:5000/token", true},
-		{"http://127.0.0.1:5000", "http://127.0.0.1:5001/token", false},
-		{"http://127.0.0.1:5000", "https://127.0.0.1:5001/token", true},
-		{"http://127.0.0.1:5000", "https://127.0.0.2/token", false},
-		{"https://10.0.0.1", "https://10.0.0.2/token", false},
+		{"quay.io", false, "https://quay.io/v2/auth", true},
+		{"index.docker.io", false, "https://auth.docker.io/token", true},
+		{"quay.io", false, "http://quay.io/token", false},
+		{"quay.io", false, "http://auth.quay.io/token", false},
+		{"quay.io", false, "https://127.0.0.1/token", false},
+		{"quay.io", false, "https://localhost/token", false},
+		{"quay.io", false, "https://[::ffff:169.254.169.254]/latest", false},
+		{"quay.io", false, "https://169.254.169.254/latest", false},
+		{"quay.io", false, "https://10.1.2.3/", false},
+		{"quay.io", false, "file:///etc/passwd", false},
+		{"quay.io", false, "ftp://quay.io/", false},
+		{"quay.io", false, "/token", false},
+		{"127.0.0.1:5000", true, "http://127.0.0.1:5000/token", true},
+		{"127.0.0.1:5000", true, "http://127.0.0.1:5001/token", false},
+		{"127.0.0.1:5000", true, "https://127.0.0.1:5001/token", true},
+		{"127.0.0.1:5000", false, "http://127.0.0.1:5000/token", false},
+		{"10.0.0.1", false, "https://127.0.0.1/token", false},
 	} {
-		base, err := url.Parse(test.registry)
+		u, err := url.Parse(test.realm)
 		if err != nil {
 			t.Fatal(err)
 		}
-		config, err := tlsConfig("x", Access{}, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := newTransport(hostPort(base), config).realm(test.realm, base); (err == nil) != test.ok {
+		r := &http.Request{Method: http.MethodGet, URL: u}
+		if err := newTransport(test.registry, test.insecure, time.Minute, &tls.Config{}).check(r, r, 0); (err == nil) != test.ok {
 			t.Errorf("%s at %s: %v", test.realm, test.registry, err)
 		}
 	}
-}
-
-func TestParseChallenges(t *testing.T) {
-	for header, want := range map[string][]challenge{
-		`Bearer realm="https://a/b?c=d,e",service="s",scope="x:y:pull,push"`: {{"bearer", map[string]string{"realm": "https://a/b?c=d,e", "service": "s", "scope": "x:y:pull,push"}}},
-		`basic REALM=x`: {{"basic", map[string]string{"realm": "x"}}},
-		`Negotiate, Basic realm="a\"b", Bearer realm = "c"`: {{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": `a"b`}}, {"bearer", map[string]string{"realm": "c"}}},
-		``: nil, `"`: nil, `=`: nil, `a="`: nil, `Bearer realm="unclosed`: {{"bearer", map[string]string{"realm": "unclosed"}}},
-		"Bearer  ,, realm=": {{"bearer", map[string]string{"realm": ""}}},
-	} {
-		if got := parseChallenges([]string{header}); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %v, want %v", header, got, want)
-		}
-	}
-}
-
-func FuzzParseChallenges(f *testing.F) {
-	f.Add(`Bearer realm="a",b=c, Basic`)
-	f.Fuzz(func(t *testing.T, header string) { parseChallenges([]string{header}) })
 }
 
 // Whatever a registry does, its credentials stay with it.
@@ -179,17 +159,13 @@ func TestRedirects(t *testing.T) {
 // A name that looks harmless is judged by the address it leads to.
 func TestDialForeign(t *testing.T) {
 	alone(t, "")
-	config, err := tlsConfig("x", Access{}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
 	hidden := newRegistry(t)
-	tr := newTransport("registry.example:443", config) // public, as far as one can see
+	tr := newTransport("registry.example", false, time.Minute, &tls.Config{}) // public, as far as one can see
 	for _, addr := range []string{hidden.Host(), strings.Replace(hidden.Host(), "127.0.0.1", "localhost", 1)} {
 		_, err := tr.dialForeign(t.Context(), "tcp", addr)
 		wantError(t, err, "loopback")
 	}
-	tr = newTransport("127.0.0.1:1", config)
+	tr = newTransport("127.0.0.1:1", false, time.Minute, &tls.Config{})
 	conn, err := tr.dialForeign(t.Context(), "tcp", hidden.Host())
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +227,7 @@ func TestTLS(t *testing.T) {
 	if _, err := Pull(t.Context(), newFakeStore(t), opts); err != nil {
 		t.Errorf("--tls-verify=false: %v", err)
 	}
-	r.Add(registrytest.Rule{Path: "/blobs/", Redirect: "http://" + r.Host() + "/"})
+	r.Add(registrytest.Rule{Path: "/blobs/", Redirect: newRegistry(t).URL + "/"})
 	_, err = Pull(t.Context(), newFakeStore(t), opts)
 	wantError(t, err, "from https to http")
 }

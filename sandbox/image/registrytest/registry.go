@@ -31,7 +31,7 @@ type Registry struct {
 	blobs     map[string][]byte
 	manifests map[string]manifest // by repository and tag or digest
 	rules     []*Rule
-	log       []Request
+	log       []*Request
 	auth      *auth
 	done      chan struct{}
 }
@@ -150,11 +150,15 @@ func (r *Registry) RequireBasic(user, password string) {
 	r.auth = &auth{user: user, password: password, basic: true}
 }
 
-// Requests are all that were made, in the order in which they ended.
+// Requests are all that were made, in the order in which they began.
 func (r *Registry) Requests() []Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.log)
+	all := make([]Request, len(r.log))
+	for i, q := range r.log {
+		all[i] = *q
+	}
+	return all
 }
 
 // Count is the number of requests whose path holds part.
@@ -217,9 +221,13 @@ func (r *Registry) PutImage(repo, tag string, img *Image) digest.Digest {
 func (r *Registry) serve(w http.ResponseWriter, q *http.Request) {
 	body, _ := io.ReadAll(q.Body)
 	out := &recorder{ResponseWriter: w, status: 200}
+	entry := &Request{q.Method, q.URL.Path, q.URL.RawQuery, q.Header.Clone(), string(body), 0, 0}
+	r.mu.Lock()
+	r.log = append(r.log, entry) // before the client can have its answer
+	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
-		r.log = append(r.log, Request{q.Method, q.URL.Path, q.URL.RawQuery, q.Header.Clone(), string(body), out.status, out.sent})
+		entry.Status, entry.Sent = out.status, out.sent
 		r.mu.Unlock()
 	}()
 	rule := r.rule(q.URL.Path)
