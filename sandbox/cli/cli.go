@@ -20,6 +20,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"unsafe"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -72,6 +73,8 @@ type app struct {
 // Main runs sbx with argv and returns its exit status.
 func Main(argv []string) int {
 	unix.Umask(0o022) // the caller's is not for the files that sbx keeps
+	// Executed from memory, the process has the name of that.
+	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData("sbx\x00"))), 0, 0, 0)
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv}
 	return a.main(argv)
 }
@@ -88,6 +91,9 @@ func (a *app) main(argv []string) (status int) {
 	}()
 	if len(argv) == 0 {
 		argv = []string{"sbx"}
+	}
+	if err := refusePrivilege(); err != nil {
+		return a.report(err)
 	}
 	status, err := a.dispatch(argv[1:])
 	if err != nil {

@@ -40,6 +40,10 @@ func Hot(argv []string) (status int, done bool) {
 			unix.Umask(umask)
 		}
 	}()
+	if err := refusePrivilege(); err != nil {
+		a.commit()
+		return a.report(err), true
+	}
 	status, err := a.dispatch(argv[1:])
 	if done && err != nil {
 		status = a.report(err)
