@@ -102,9 +102,8 @@ func planKernelFS(p *Plan, spec *Spec, host *Host) error {
 	} else {
 		p.step(Step{Op: opProc, Dst: "/proc", Src: "/proc", NoSuid: true, NoDev: true, NoExec: true, Why: "--pid host"})
 	}
-	readOnly := p.preset.Name != "privileged"
 	if p.has("net") {
-		p.step(Step{Op: opSysfs, Dst: "/sys", ReadOnly: readOnly, NoSuid: true, NoDev: true, NoExec: true, Why: "default"})
+		p.step(Step{Op: opSysfs, Dst: "/sys", ReadOnly: p.preset.Sysfs == "ro", NoSuid: true, NoDev: true, NoExec: true, Why: "default"})
 	} else {
 		// A new sysfs wants a net namespace of its own.
 		p.step(Step{Op: opBind, Dst: "/sys", Src: "/sys", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true, Why: "--network host"})
@@ -114,6 +113,8 @@ func planKernelFS(p *Plan, spec *Spec, host *Host) error {
 		p.step(Step{Op: opMask, Dst: "/sys/fs/cgroup", Optional: true, Why: "policy"})
 	case host.Cgroup2 && p.has("cgroup"):
 		p.step(Step{Op: opCgroup, Dst: "/sys/fs/cgroup", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true, Why: "default"})
+	case !host.Cgroup2 && p.has("net"):
+		p.Notes = append(p.Notes, "/sys/fs/cgroup is empty: the host's is not cgroup v2")
 	case !p.has("net"):
 		// The bind of the host's /sys brought its cgroups along.
 		p.step(Step{Op: opMask, Dst: "/sys/fs/cgroup", Optional: true, Why: "policy"})

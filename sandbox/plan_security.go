@@ -105,7 +105,7 @@ func planUnconfined(c *Command) error {
 func planLimits(p *Plan, spec *Spec, host *Host, preset policy.Preset) error {
 	limits := map[string]Rlimit{}
 	if !spec.RlimitsOfHost {
-		for _, r := range preset.Rlimits {
+		for _, r := range preset.Limits() {
 			own, ok := host.Limits[r.Name]
 			if !ok {
 				continue
@@ -134,6 +134,9 @@ func planLimits(p *Plan, spec *Spec, host *Host, preset policy.Preset) error {
 		p.Command.Rlimits = append(p.Command.Rlimits, r)
 	}
 	slices.SortFunc(p.Command.Rlimits, func(a, b Rlimit) int { return strings.Compare(a.Name, b.Name) })
+	if _, ok := limits["nproc"]; ok && host.Caller.UID == 0 {
+		p.Notes = append(p.Notes, "root inside is root of the host, whom the kernel grants any number of processes")
+	}
 	return nil
 }
 
@@ -175,7 +178,11 @@ func planInner(p *Plan, _ *Spec, _ *Host) error {
 
 // planMasks hides what says more of the host than a sandbox should know. It comes last.
 func planMasks(p *Plan, spec *Spec, _ *Host) error {
-	masked, readOnly, err := policy.Masks(p.preset, spec.Security.Mask, spec.Security.Unmask)
+	preset := p.preset
+	if !p.has("net") {
+		preset.Masked = slices.Concat(preset.Masked, preset.MaskedOfHost)
+	}
+	masked, readOnly, err := policy.Masks(preset, spec.Security.Mask, spec.Security.Unmask)
 	if err != nil {
 		return fmt.Errorf("--security-opt: %w", err)
 	}

@@ -16,20 +16,22 @@ type Preset struct {
 	NoNewPrivs bool     `json:"noNewPrivs"` // PR_SET_NO_NEW_PRIVS: setuid files and file capabilities give nothing
 	NoRoot     bool     `json:"noRoot"`     // SECBIT_NOROOT, locked: uid 0 gains no capabilities by exec
 
-	Seccomp  []string `json:"seccomp"`  // layers over Docker's profile; none: no filter
+	Seccomp  []string `json:"seccomp"`  // layers over Docker's profile; none: only the caller's keys are out of reach
 	Compat32 bool     `json:"compat32"` // 32-bit x86 calls, whatever the image is
 	Nested   bool     `json:"nested"`   // user namespaces inside, and so sandboxes
 
 	Masked        []string `json:"masked"`        // hidden under an empty file or directory; missing ones are skipped
+	MaskedOfHost  []string `json:"maskedOfHost"`  // with --network host, whose sysfs comes with all that is mounted in there
 	ReadOnlyPaths []string `json:"readOnlyPaths"` // bound read-only over themselves
 	HidePID       string   `json:"hidePID"`       // the option of proc; "" leaves it out
 	ReadOnlyRoot  bool     `json:"readOnlyRoot"`  // with tmpfs on /run, /tmp and /var/tmp
 	TmpfsSize     int64    `json:"tmpfsSize"`     // bytes, of each of those; 0 is the kernel's half of the memory
+	Sysfs         string   `json:"sysfs"`         // ro, rw: that of a net namespace of its own; the host's is always ro
 	Cgroupfs      string   `json:"cgroupfs"`      // ro, none
 	Mqueue        bool     `json:"mqueue"`        // /dev/mqueue is mounted
 
 	Network   string   `json:"network"`   // none, host: for a Spec that does not say
-	PIDsLimit int      `json:"pidsLimit"` // by cgroup, else by RLIMIT_NPROC, which counts per user namespace (Linux 5.14)
+	PIDsLimit int      `json:"pidsLimit"` // of each user of the sandbox
 	Rlimits   []Rlimit `json:"rlimits"`
 }
 
@@ -53,8 +55,10 @@ func Presets() []Preset {
 			NoNewPrivs:    false,
 			Seccomp:       []string{"tty", "keyring", "io_uring", "sockets"},
 			Masked:        maskedPaths(),
+			MaskedOfHost:  []string{"/sys/kernel"},
 			ReadOnlyPaths: readOnlyPaths(),
 			HidePID:       "ptraceable",
+			Sysfs:         "ro",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
 			Network:       "none",
@@ -65,7 +69,6 @@ func Presets() []Preset {
 				{"core", 1, 1},
 				// Programs that close or select over all descriptors are slow or break above 1024; others raise it.
 				{"nofile", 1024, OfHost},
-				{"nproc", 4096, 4096},
 				{"msgqueue", 819200, 819200}, // of the user, in all sandboxes
 			},
 		},
@@ -77,17 +80,18 @@ func Presets() []Preset {
 			NoRoot:        true,
 			Seccomp:       []string{"tty", "keyring", "io_uring", "sockets-inet", "inspection", "rare"},
 			Masked:        append(maskedPaths(), "/sys/block", "/sys/bus", "/sys/class", "/sys/dev", "/sys/module"),
+			MaskedOfHost:  []string{"/sys/kernel"},
 			ReadOnlyPaths: readOnlyPaths(),
 			HidePID:       "invisible",
 			ReadOnlyRoot:  true,
 			TmpfsSize:     512 << 20,
+			Sysfs:         "ro",
 			Cgroupfs:      "none",
 			Network:       "none",
 			PIDsLimit:     512,
 			Rlimits: []Rlimit{
 				{"core", 1, 1},
 				{"nofile", 1024, 4096},
-				{"nproc", 512, 512},
 				{"fsize", 10 << 30, 10 << 30},
 				{"msgqueue", 819200, 819200},
 			},
@@ -100,12 +104,14 @@ func Presets() []Preset {
 			Compat32:      true,
 			Nested:        true,
 			Masked:        podmanMaskedPaths(),
+			MaskedOfHost:  []string{},
 			ReadOnlyPaths: podmanReadOnlyPaths(),
+			Sysfs:         "ro",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
 			Network:       "none",
 			PIDsLimit:     2048,
-			Rlimits:       []Rlimit{}, // the caller's own, as with podman
+			Rlimits:       []Rlimit{}, // else the caller's own, as with podman
 		},
 		{
 			Name:     "privileged",
@@ -114,9 +120,11 @@ func Presets() []Preset {
 			Seccomp:  []string{},
 			Compat32: true,
 			Nested:   true,
-			Masked:   []string{},
-			// Not nil: JSON has a list here in every preset.
+			// Not nil: JSON has lists here in every preset.
+			Masked:        []string{},
+			MaskedOfHost:  []string{},
 			ReadOnlyPaths: []string{},
+			Sysfs:         "rw",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
 			Network:       "none",
@@ -165,7 +173,7 @@ func (p Preset) WithNested(nested bool) Preset {
 	if !nested {
 		return p
 	}
-	p.Masked, p.ReadOnlyPaths = []string{}, []string{}
+	p.Masked, p.MaskedOfHost, p.ReadOnlyPaths = []string{}, []string{}, []string{}
 	if confined {
 		p.Seccomp = append(p.Seccomp, "nested")
 	}
@@ -175,6 +183,17 @@ func (p Preset) WithNested(nested bool) Preset {
 		}
 	}
 	return p
+}
+
+// Limits are all that hold the command: the Rlimits, and the limit on processes.
+//
+// RLIMIT_NPROC counts by user namespace and user (Linux 5.14), so that neither the
+// caller's other processes nor those of other sandboxes count. A command that is root may
+// become several users; each has the whole number, and all of them together no more
+// than the caller.
+func (p Preset) Limits() []Rlimit {
+	n := Limit(p.PIDsLimit)
+	return append(slices.Clone(p.Rlimits), Rlimit{"nproc", n, n})
 }
 
 func (p Preset) capMask() uint64 {

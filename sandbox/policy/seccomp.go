@@ -33,12 +33,14 @@ func Seccomp(p Preset, caps uint64, compat32 bool) (Filter, error) {
 // KeyringFilter is for a command that is to have no filter: it forbids the calls that
 // lead to the caller's keys, which no namespace keeps apart, and nothing else.
 func KeyringFilter() (Filter, error) {
-	return Compile([]byte(`{
-		"defaultAction": "SCMP_ACT_ALLOW",
-		"architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-		"syscalls": [{"names": ["keyctl", "add_key", "request_key"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]
-	}`), Options{Arch: runtime.GOARCH, Compat32: true})
+	return Compile([]byte(keyringProfile), Options{Arch: runtime.GOARCH, Compat32: true})
 }
+
+const keyringProfile = `{
+	"defaultAction": "SCMP_ACT_ALLOW",
+	"architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+	"syscalls": [{"names": ["keyctl", "add_key", "request_key"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]
+}`
 
 // A combination is a preset under the flags that change its filter.
 type combination struct {
@@ -113,6 +115,10 @@ func compilePreset(p Preset, o Options) (Filter, error) {
 
 // partsOf returns what a preset's filter is made of: the base and the layers over it.
 func partsOf(p Preset, caps uint64) (profile, []layer, error) {
+	if len(p.Seccomp) == 0 {
+		base, err := parseProfile([]byte(keyringProfile))
+		return base, nil, err
+	}
 	base, err := parseProfile(docker)
 	if err != nil {
 		return base, nil, fmt.Errorf("bug: docker's profile: %w", err)

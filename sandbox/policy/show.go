@@ -53,11 +53,8 @@ type described struct {
 	Why  string `json:"why"`
 }
 
-// describe says what the filter of a preset does; nil if it has none.
+// describe says what the filter of a preset does.
 func describe(p Preset, arch string) (*description, error) {
-	if len(p.Seccomp) == 0 {
-		return nil, nil
-	}
 	m, err := machineOf(arch)
 	if err != nil {
 		return nil, err
@@ -71,8 +68,11 @@ func describe(p Preset, arch string) (*description, error) {
 		return nil, err
 	}
 	d := description{
-		Arch: arch, Base: "github.com/moby/profiles/seccomp v0.2.3",
+		Arch: arch, Base: "github.com/moby/profiles/seccomp v0.2.3", Layers: []described{},
 		Allowed: []string{}, Denied: map[string][]string{}, Conditional: map[string][]string{},
+	}
+	if len(p.Seccomp) == 0 {
+		d.Base = "unconfined but for the caller's keys"
 	}
 	for _, l := range layers {
 		d.Layers = append(d.Layers, described{l.name, l.why})
@@ -145,25 +145,28 @@ func showText(w io.Writer, p Preset, f *description) error {
 	line("no root", onOff(p.NoRoot))
 	line("nested", onOff(p.Nested))
 	line("32-bit calls", onOff(p.Compat32))
-	line("read-only root", onOff(p.ReadOnlyRoot))
+	line("read-only root", readOnlyRoot(p))
 	line("hidepid", orOff(p.HidePID))
-	line("cgroupfs", p.Cgroupfs)
+	line("sysfs", p.Sysfs)
+	line("cgroupfs", cgroupfs(p))
 	line("mqueue", onOff(p.Mqueue))
-	line("network", p.Network)
-	line("pids limit", fmt.Sprint(p.PIDsLimit))
+	line("network", p.Network+", without --network")
+	line("pids limit", fmt.Sprintf("%d processes and threads of each user of the sandbox (RLIMIT_NPROC)", p.PIDsLimit))
 	var limits []string
 	for _, r := range p.Rlimits {
 		limits = append(limits, fmt.Sprintf("%s=%s:%s", r.Name, r.Soft, r.Hard))
 	}
 	list("rlimits", limits)
 	list("masked", p.Masked)
-	list("read-only", p.ReadOnlyPaths)
-	if f == nil {
-		line("seccomp", "unconfined")
-		_, err := io.WriteString(w, b.String())
-		return err
+	if len(p.MaskedOfHost) > 0 {
+		line("", strings.Join(p.MaskedOfHost, " ")+", with --network host")
 	}
-	line("seccomp", f.Base+", "+f.Arch+", and over it:")
+	list("read-only", p.ReadOnlyPaths)
+	over := ":"
+	if len(f.Layers) > 0 {
+		over = ", and over it:"
+	}
+	line("seccomp", f.Base+", "+f.Arch+over)
 	for _, l := range f.Layers {
 		line("  "+l.Name, l.Why)
 	}
@@ -178,9 +181,25 @@ func showText(w io.Writer, p Preset, f *description) error {
 		}
 	}
 	line("  allowed", fmt.Sprintf("%d others", len(f.Allowed)))
-	line("  unknown", "ENOSYS; of another architecture: the process is killed")
+	if len(p.Seccomp) > 0 {
+		line("  unknown", "ENOSYS; of another architecture: the process is killed")
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func readOnlyRoot(p Preset) string {
+	if !p.ReadOnlyRoot {
+		return "off"
+	}
+	return fmt.Sprintf("on, with tmpfs of %d MiB each on /run, /tmp and /var/tmp", p.TmpfsSize>>20)
+}
+
+func cgroupfs(p Preset) string {
+	if p.Cgroupfs == "ro" {
+		return "ro, where the host has cgroup v2"
+	}
+	return p.Cgroupfs
 }
 
 func onOff(on bool) string {
