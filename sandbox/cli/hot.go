@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"slices"
 	"strings"
@@ -53,6 +54,10 @@ func Hot(argv []string) (status int, done bool) {
 
 func (a *app) help(string) error         { return image.ErrNotHot }
 func (a *app) printVersion(string) error { return image.ErrNotHot }
+
+func present(context.Context, *image.Store, image.PullOptions) (*image.Image, error) {
+	return nil, image.ErrNotHot
+}
 
 // readsOnce: what this argument may name can be a pipe.
 func readsOnce(arg string) bool {

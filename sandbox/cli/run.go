@@ -170,7 +170,7 @@ func (h *heldImages) release() {
 	}
 }
 
-// get finds an image in the store, or pulls it, as --pull says.
+// get finds an image in the store, or pulls it, as --pull says. A dry run does not pull.
 func (h *heldImages) get(name string) (*image.Image, error) {
 	opts, err := h.run.pull.options(h.run.app, name)
 	if err != nil {
@@ -178,7 +178,12 @@ func (h *heldImages) get(name string) (*image.Image, error) {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	img, err := image.Pull(ctx, h.run.store, opts)
+	var img *image.Image
+	if h.run.dryRun {
+		img, err = present(ctx, h.run.store, opts)
+	} else {
+		img, err = image.Pull(ctx, h.run.store, opts)
+	}
 	if err != nil {
 		return nil, err
 	}
