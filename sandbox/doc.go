@@ -2,7 +2,8 @@
 //
 //	Spec      what the user asked for, in the user's words          spec.go
 //	Host      what there is on this machine                         host.go
-//	Plan      what will be done: NewPlan(Spec, Host), pure          plan*.go
+//	Plan      what will be done                                     plan.go, print.go, wire.go
+//	NewPlan   decides that, of Spec and Host, and touches nothing   planner.go, plan_*.go
 //	Run       does it, in the caller's process                      run.go
 //	Init      does it, inside                                       init.go, start.go
 //

@@ -333,7 +333,7 @@ func (b *builder) apply(i int, s *Step) error {
 	case opSymlink:
 		return b.symlink(s)
 	case opDir:
-		dir, err := b.tree.directory(s.Dst, s.Mode)
+		dir, err := b.tree.directory(s.Dst, uint32(s.Mode))
 		if err == nil {
 			dir.Close()
 		}

@@ -12,31 +12,15 @@ import (
 // defaultPath is the PATH of an image that sets none, as with podman and docker.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// planCommand joins the image's words with the user's.
-func planCommand(p *Plan, spec *Spec, host *Host) error {
-	c := &p.Command
-	args := spec.Args
-	entrypoint := spec.Image.Entrypoint
-	if spec.Entrypoint != nil {
-		entrypoint = *spec.Entrypoint
-	} else if len(args) == 0 {
-		args = spec.Image.Cmd
-	}
-	if spec.Entrypoint == nil && len(spec.Args) > 0 {
-		args = spec.Args
-	}
-	c.Args = slices.Concat(entrypoint, args)
-	if len(c.Args) == 0 {
+// command joins the image's words with the user's.
+func (p *planner) command() error {
+	spec, c := p.spec, &p.Command
+	if c.Args = spec.args(); len(c.Args) == 0 {
 		return &Error{Text: "no command was given, and the image names none", Fix: "write it behind the image: sbx run IMAGE COMMAND"}
 	}
 	if c.Args[0] == "" {
 		return &NotFoundError{Name: ""}
 	}
-	c.SecretEnv = spec.SecretEnv
-	c.Env = slices.DeleteFunc(planEnv(p, spec, host), func(entry string) bool {
-		name, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc(spec.SecretEnv, func(secret string) bool { return strings.HasPrefix(secret, name+"=") })
-	})
 	c.Workdir = cmp.Or(spec.Workdir, spec.Image.WorkingDir, "/")
 	if !path.IsAbs(c.Workdir) {
 		if spec.Workdir != "" {
@@ -45,8 +29,8 @@ func planCommand(p *Plan, spec *Spec, host *Host) error {
 		c.Workdir = "/" + c.Workdir // as docker and podman read a relative WORKDIR
 	}
 	c.Workdir = path.Clean(c.Workdir)
-
-	planUser(c, spec, host)
+	c.User = p.user()
+	p.env()
 	if slices.Contains(spec.GroupAdd, "keep-groups") {
 		if len(spec.GroupAdd) > 1 {
 			return Errorf("--group-add keep-groups: it excludes other groups")
@@ -59,7 +43,7 @@ func planCommand(p *Plan, spec *Spec, host *Host) error {
 	if err != nil || umask > 0o777 {
 		return Errorf("--umask %q: not an octal number up to 777", spec.Umask)
 	}
-	c.Umask = uint32(umask)
+	c.Umask = Mode(umask)
 	if n := spec.OOMScoreAdj; n != nil {
 		if *n < -1000 || *n > 1000 {
 			return Errorf("--oom-score-adj %d: it must lie between -1000 and 1000", *n)
@@ -72,29 +56,41 @@ func planCommand(p *Plan, spec *Spec, host *Host) error {
 	return nil
 }
 
-// planUser says who the command runs as, and who else has a line in passwd.
-func planUser(c *Command, spec *Spec, host *Host) {
-	c.User = cmp.Or(spec.User, spec.Image.User, "0")
+// args are the entrypoint and its arguments. One that the user gives does without the
+// image's arguments.
+func (s *Spec) args() []string {
+	switch {
+	case s.Entrypoint != nil:
+		return slices.Concat(*s.Entrypoint, s.Args)
+	case len(s.Args) > 0:
+		return slices.Concat(s.Image.Entrypoint, s.Args)
+	}
+	return slices.Concat(s.Image.Entrypoint, s.Image.Cmd)
+}
+
+// user says who the command runs as.
+func (p *planner) user() string {
+	spec := p.spec
 	if line := hostUser(spec); line != nil {
 		_, group, _ := strings.Cut(spec.User, ":")
-		c.User = line[2] + ":" + cmp.Or(group, line[3])
-		isHome := func(entry string) bool { return strings.HasPrefix(entry, "HOME=") }
-		if !slices.ContainsFunc(slices.Concat(c.Env, c.SecretEnv), isHome) {
-			c.Env = append(c.Env, "HOME="+line[5])
-		}
+		return line[2] + ":" + cmp.Or(group, line[3])
 	}
-	if spec.UserNS.Mode != "keep-id" {
-		return
+	if spec.UserNS.Mode == "keep-id" && spec.User == "" && spec.Image.User == "" {
+		uid, gid := keptIDs(&spec.UserNS, &p.host.Caller)
+		return fmt.Sprintf("%d:%d", uid, gid)
 	}
-	uid, gid := keptIDs(&spec.UserNS, &host.Caller)
-	if spec.User == "" && spec.Image.User == "" {
-		c.User = fmt.Sprintf("%d:%d", uid, gid)
-	}
+	return cmp.Or(spec.User, spec.Image.User, "0")
+}
+
+// users are lines for passwd: those of --hostuser, and with keep-id the caller's.
+func (p *planner) users() []string {
+	spec, name := p.spec, p.host.Caller.Name
+	uid, gid := keptIDs(&spec.UserNS, &p.host.Caller)
 	// The name may come of $USER, which may hold anything. Root has a name already.
-	if name := host.Caller.Name; uid != 0 && name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r < ' ' }) {
-		kept := fmt.Sprintf("%s:*:%d:%d:container user:%s:/bin/sh", name, uid, gid, c.Workdir)
-		spec.HostUsers = slices.Concat(spec.HostUsers, []string{kept})
+	if spec.UserNS.Mode != "keep-id" || uid == 0 || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r < ' ' }) {
+		return spec.HostUsers
 	}
+	return slices.Concat(spec.HostUsers, []string{fmt.Sprintf("%s:*:%d:%d:container user:%s:/bin/sh", name, uid, gid, p.Command.Workdir)})
 }
 
 // hostUser returns the fields of the --hostuser that --user names, if it does.
@@ -108,9 +104,10 @@ func hostUser(spec *Spec) []string {
 	return nil
 }
 
-// planEnv stacks the environment: the built-in one, the image's, the user's. HOME
-// comes last, in the sandbox, if nobody has set it: it is the user's, of passwd.
-func planEnv(p *Plan, spec *Spec, host *Host) []string {
+// env stacks the environment: the built-in one, the image's, the user's. HOME, if nobody
+// has set it, is the user's.
+func (p *planner) env() {
+	spec, c := p.spec, &p.Command
 	env := newEnv()
 	if !spec.UnsetEnvAll {
 		env.set("PATH", defaultPath)
@@ -122,7 +119,7 @@ func planEnv(p *Plan, spec *Spec, host *Host) []string {
 			env.set("TERM", "xterm")
 		}
 		if spec.UTS != "host" {
-			env.set("HOSTNAME", cmp.Or(spec.Hostname, host.shortID()))
+			env.set("HOSTNAME", cmp.Or(spec.Hostname, p.host.shortID()))
 		}
 		for _, entry := range spec.Image.Env {
 			// An image's entry without a value names nothing of ours: podman filled it in
@@ -139,7 +136,28 @@ func planEnv(p *Plan, spec *Spec, host *Host) []string {
 		name, value, _ := strings.Cut(entry, "=")
 		env.set(name, value)
 	}
-	return env.list()
+	c.SecretEnv = spec.SecretEnv
+	for _, name := range c.SecretEnv.names() {
+		env.unset(name)
+	}
+	switch line := hostUser(spec); {
+	case env.has("HOME"), slices.Contains(c.SecretEnv.names(), "HOME"):
+	case line != nil:
+		env.set("HOME", line[5])
+	default:
+		c.HomeFromPasswd = true
+	}
+	c.Env = env.list()
+}
+
+// names are those of the variables.
+func (s SecretEnv) names() []string {
+	names := []string{}
+	for _, entry := range s {
+		name, _, _ := strings.Cut(entry, "=")
+		names = append(names, name)
+	}
+	return names
 }
 
 // env is an environment that remembers the order in which names came.
@@ -155,6 +173,11 @@ func (e *env) set(name, value string) {
 		e.names = append(e.names, name)
 	}
 	e.values[name] = value
+}
+
+func (e *env) has(name string) bool {
+	_, ok := e.values[name]
+	return ok
 }
 
 func (e *env) unset(name string) {

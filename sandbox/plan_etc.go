@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// planEtc makes the files that say who and where the sandbox is. They lie over the
+// etc makes the files that say who and where the sandbox is. They lie over the
 // image's, in memory: no file of the image or of a --rootfs is ever written.
-func planEtc(p *Plan, spec *Spec, host *Host) error {
-	file := func(dst, why, text string, mode uint32) {
-		p.step(Step{Op: opFile, Dst: dst, Why: why, Text: text, Mode: mode, ReadOnly: spec.ReadOnly})
+func (p *planner) etc() error {
+	spec := p.spec
+	file := func(dst, why, text string) {
+		p.step(Step{Op: opFile, Dst: dst, Why: why, Text: text, Mode: 0o644, ReadOnly: p.readOnly})
 	}
 	if p.has("uts") && !spec.NoHostname {
-		file("/etc/hostname", "default", p.Hostname+"\n", 0o644)
+		file("/etc/hostname", whose(spec.Hostname != "", "--hostname"), p.Hostname+"\n")
 	}
 	switch {
 	case spec.NoHosts || spec.HostsFile == "image":
@@ -25,24 +26,24 @@ func planEtc(p *Plan, spec *Spec, host *Host) error {
 	case spec.HostsFile != "" && spec.HostsFile != "none":
 		p.step(Step{Op: opBind, Dst: "/etc/hosts", Src: spec.HostsFile, ReadOnly: true, NoSuid: true, NoDev: true, Why: "--hosts-file"})
 	default:
-		text, err := hostsFile(p, spec)
+		text, err := p.hostsFile()
 		if err != nil {
 			return err
 		}
-		file("/etc/hosts", "default", text, 0o644)
+		file("/etc/hosts", whose(len(spec.AddHosts) > 0, "--add-host"), text)
 	}
 	if !slices.Equal(spec.DNS, []string{"none"}) {
-		text, err := resolvConf(p, spec, host)
+		text, err := p.resolvConf()
 		if err != nil {
 			return err
 		}
-		file("/etc/resolv.conf", "default", text, 0o644)
+		file("/etc/resolv.conf", dnsFlag(spec), text)
 	}
-	file("/run/.containerenv", "default", fmt.Sprintf("engine=\"sbx\"\nid=%q\nimage=%q\nrootless=1\n", p.ID, p.Image), 0o644)
+	file("/run/.containerenv", "default", fmt.Sprintf("engine=\"sbx\"\nid=%q\nimage=%q\nrootless=1\n", p.ID, p.Image))
 	p.Steps[len(p.Steps)-1].Optional = !p.ofImage // a directory may be such that nothing can be made in it
 	if spec.Passwd == nil || *spec.Passwd {
-		p.step(Step{Op: opPasswd, Dst: "/etc/passwd", Text: spec.PasswdEntry, Options: spec.HostUsers, ReadOnly: spec.ReadOnly, Why: "default"})
-		p.step(Step{Op: opGroup, Dst: "/etc/group", ReadOnly: spec.ReadOnly, Why: "default"})
+		p.step(Step{Op: opPasswd, Dst: "/etc/passwd", Text: spec.PasswdEntry, Options: p.users(), ReadOnly: p.readOnly, Why: whose(spec.PasswdEntry != "", "--passwd-entry")})
+		p.step(Step{Op: opGroup, Dst: "/etc/group", ReadOnly: p.readOnly, Why: "default"})
 	}
 	if spec.SdnotifySocket != "" {
 		p.step(Step{Op: opBind, Dst: notifySocket, Src: spec.SdnotifySocket, NoSuid: true, NoDev: true, NoExec: true, Why: "--sdnotify"})
@@ -50,7 +51,7 @@ func planEtc(p *Plan, spec *Spec, host *Host) error {
 	if tz := spec.Timezone; tz != "" {
 		src := "/etc/localtime"
 		if tz != "local" {
-			src = host.Zoneinfo + "/" + tz
+			src = p.host.Zoneinfo + "/" + tz
 			if strings.Contains(tz, "..") || strings.HasPrefix(tz, "/") {
 				return Errorf("--tz %q: not the name of a time zone", tz)
 			}
@@ -59,7 +60,7 @@ func planEtc(p *Plan, spec *Spec, host *Host) error {
 	}
 	for _, s := range spec.Secrets {
 		uid, gid := s.UID, s.GID
-		p.step(Step{Op: opFile, Dst: s.Dst, Why: "--secret", Secret: s.Data, Mode: cmp.Or(s.Mode, 0o444), UID: &uid, GID: &gid})
+		p.step(Step{Op: opFile, Dst: s.Dst, Why: "--secret", Secret: s.Data, Mode: Mode(cmp.Or(s.Mode, 0o444)), UID: &uid, GID: &gid})
 	}
 	return nil
 }
@@ -67,10 +68,20 @@ func planEtc(p *Plan, spec *Spec, host *Host) error {
 // notifySocket is where the command finds systemd's socket (sd_notify(3)).
 const notifySocket = "/run/notify/notify.sock"
 
-func hostsFile(p *Plan, spec *Spec) (string, error) {
+func dnsFlag(spec *Spec) string {
+	switch {
+	case len(spec.DNS) > 0:
+		return "--dns"
+	case len(spec.DNSSearch) > 0:
+		return "--dns-search"
+	}
+	return whose(len(spec.DNSOptions) > 0, "--dns-option")
+}
+
+func (p *planner) hostsFile() (string, error) {
 	var text strings.Builder
 	text.WriteString("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n")
-	for _, h := range spec.AddHosts {
+	for _, h := range p.spec.AddHosts {
 		addr, err := netip.ParseAddr(h.Addr)
 		if err != nil {
 			return "", Errorf("--add-host %s: %q is not an address", h.Name, h.Addr)
@@ -85,10 +96,11 @@ func hostsFile(p *Plan, spec *Spec) (string, error) {
 
 // resolvConf is the host's where the sandbox shares its network; without a network it
 // names nobody. What the user says replaces it line by line, as with podman.
-func resolvConf(p *Plan, spec *Spec, host *Host) (string, error) {
+func (p *planner) resolvConf() (string, error) {
+	spec := p.spec
 	var servers, search, options []string
 	if !p.has("net") {
-		for line := range strings.Lines(host.Resolv) {
+		for line := range strings.Lines(p.host.Resolv) {
 			switch fields := strings.Fields(line); {
 			case len(fields) < 2:
 			case fields[0] == "nameserver":

@@ -5,22 +5,25 @@ import (
 	"math"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"sbx/userns"
 )
 
-// planIDs lays out the user namespaces. The outer one, p.IDs, has every id that the
+// ids lays out the user namespaces. The outer one, p.IDs, has every id that the
 // caller may use, with the caller as 0: images are unpacked in it, and it mounts. What
 // --userns and --uidmap ask for becomes a second one in it, p.Inner, for the command
 // alone, so that no layer is ever copied to change its owners.
-func planIDs(p *Plan, spec *Spec, host *Host) error {
+func (p *planner) ids() error {
+	host := p.host
 	p.IDs = host.Caller.Default()
 	uids, gids := p.IDs.UIDs, p.IDs.GIDs
 	if host.Caller.Why != "" {
-		p.Warnings = append(p.Warnings, "only one user id is mapped: "+host.Caller.Why+
+		p.warn("only one user id is mapped: " + host.Caller.Why +
 			"; files of other users belong to root inside, and the command cannot change to another user")
 	}
 	sizeU, sizeG := userns.Size(uids), userns.Size(gids)
-	u := &spec.UserNS
+	u := &p.spec.UserNS
 	inner := func(uid, gid []userns.ID) { p.Inner = &userns.Map{UIDs: along(uids, uid), GIDs: along(gids, gid)} }
 	switch u.Mode {
 	case "", "host":
@@ -41,7 +44,7 @@ func planIDs(p *Plan, spec *Spec, host *Host) error {
 		}
 		inner(without(n), without(min(n, sizeG)))
 		// Their owner on the disk is the caller, whom this mode leaves out.
-		p.Warnings = append(p.Warnings, "--userns "+u.Mode+": files that belong to root in the image show as nobody's, and cannot be changed")
+		p.warn("--userns " + u.Mode + ": files that belong to root in the image show as nobody's, and cannot be changed")
 	default:
 		return Errorf("--userns: unknown mode %q", u.Mode)
 	}
@@ -68,6 +71,22 @@ func planIDs(p *Plan, spec *Spec, host *Host) error {
 		return err
 	}
 	inner(newUIDs, newGIDs)
+	return nil
+}
+
+// innerIDs gives the command a user namespace of its own where that pays: with
+// CAP_SYS_ADMIN over the mounts' own namespace it could take masks off, with
+// CAP_SYS_RESOURCE lift limits, with CAP_SYS_PTRACE look into what sbx has in there.
+func (p *planner) innerIDs() error {
+	if p.Inner == nil && p.Command.Caps&(1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_PTRACE) != 0 {
+		identity := func(ids []userns.ID) (same []userns.ID) {
+			for _, id := range ids {
+				same = append(same, userns.ID{Inside: id.Inside, Outside: id.Inside, Size: id.Size})
+			}
+			return same
+		}
+		p.Inner = &userns.Map{UIDs: identity(p.IDs.UIDs), GIDs: identity(p.IDs.GIDs)}
+	}
 	return nil
 }
 

@@ -9,23 +9,26 @@ import (
 	"strings"
 )
 
-// planMounts adds what the user mounts: a directory before what lies in it, whatever
-// the order of the flags.
-func planMounts(p *Plan, spec *Spec, host *Host) error {
-	if err := planImageVolumes(p, spec, host); err != nil {
+// mounts adds what the image and the user mount, but in /proc, which is not there yet.
+func (p *planner) mounts() error {
+	if err := p.imageVolumes(); err != nil {
 		return err
 	}
-	mounts := slices.Clone(spec.Mounts)
+	return p.mountAll(func(dst string) bool { return !inProc(dst) })
+}
+
+func inProc(dst string) bool { return strings.HasPrefix(path.Clean(dst), "/proc/") }
+
+// mountAll adds those of the user's mounts that are wanted: a directory before what lies in
+// it, whatever the order of the flags.
+func (p *planner) mountAll(wanted func(dst string) bool) error {
+	mounts := slices.Clone(p.spec.Mounts)
 	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a.Dst) - depth(b.Dst) })
 	for i, m := range mounts {
-		if err := checkTarget(m.Dst); err != nil {
-			return err
-		}
-		if m.Type == "volume" && m.Src == "" {
-			planVolume(p, spec, host, m.Dst, fmt.Sprintf("anonymous%d", i), "--volume")
+		if !wanted(m.Dst) {
 			continue
 		}
-		if err := planMount(p, host, &m, i); err != nil {
+		if err := p.mount(&m, i); err != nil {
 			return err
 		}
 	}
@@ -60,37 +63,47 @@ func lxcfs() []string {
 	return []string{"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime"}
 }
 
-func planMount(p *Plan, host *Host, m *Mount, n int) error {
+// mount adds what one flag asks for, the nth.
+func (p *planner) mount(m *Mount, n int) error {
+	if err := checkTarget(m.Dst); err != nil {
+		return err
+	}
+	if m.Type == "volume" && m.Src == "" {
+		p.volume(m.Dst, fmt.Sprintf("anonymous%d", n), m.Flag)
+		return nil
+	}
 	s := Step{
-		Dst: m.Dst, Src: m.Src, Why: "--volume, --mount", ReadOnly: m.ReadOnly, Shallow: m.ReadOnlyShallow, NonRecursive: m.NonRecursive,
+		Dst: m.Dst, Src: m.Src, Why: m.Flag, ReadOnly: m.ReadOnly, Shallow: m.ReadOnlyShallow, NonRecursive: m.NonRecursive,
 		NoSuid: or(m.NoSuid, true), NoDev: or(m.NoDev, true), NoExec: or(m.NoExec, false),
-		Propagation: m.Propagation, Size: m.Size, Inodes: m.Inodes, Mode: m.Mode, UID: m.UID, GID: m.GID, Max: m.Max, Chown: m.Chown,
+		Propagation: m.Propagation, Size: m.Size, Inodes: m.Inodes, Mode: Mode(m.Mode), UID: m.UID, GID: m.GID, Max: m.Max, Chown: m.Chown,
 	}
 	name := fmt.Sprintf("mount%d", n)
 	switch m.Type {
 	case "bind", "volume", "":
 		if m.Overlay {
-			return planHostOverlay(p, host, m, s, name)
+			p.hostOverlay(m, s, name)
+			return nil
 		}
 		s.Op = opBind
 		s.CopyUp = m.Type == "volume" && !m.NoCopy
 		p.step(s)
 	case "tmpfs", "ramfs":
-		s.Op, s.Src, s.Why = opTmpfs, "", "--tmpfs"
+		s.Op, s.Src = opTmpfs, ""
 		s.NoExec = or(m.NoExec, true)
-		s.Mode = cmp.Or(m.Mode, 0o1777)
+		s.Mode = cmp.Or(s.Mode, 0o1777)
 		s.CopyUp = or(m.TmpCopyUp, p.ofImage)
 		p.step(s)
 	case "image":
 		s.Op, s.Src, s.Layers, s.Options = opOverlay, m.Subdir, m.Layers, nil
 		if m.ReadWrite {
-			return planOverlay(p, host, s, name)
+			p.overlay(s, name)
+			return nil
 		}
 		s.NoDev, s.ReadOnly = true, true
 		p.step(s)
 	case "devpts":
 		s.Op, s.Src = opDevpts, ""
-		s.Mode = cmp.Or(m.Mode, 0o620)
+		s.Mode = cmp.Or(s.Mode, 0o620)
 		p.step(s)
 	default:
 		return Errorf("mount at %s: unknown type %q", m.Dst, m.Type)
@@ -98,21 +111,22 @@ func planMount(p *Plan, host *Host, m *Mount, n int) error {
 	return nil
 }
 
-// planHostOverlay is -v SRC:DST:O: the changes go to a throwaway directory, or to the
+// hostOverlay is -v SRC:DST:O: the changes go to a throwaway directory, or to the
 // one that upperdir= names.
-func planHostOverlay(p *Plan, host *Host, m *Mount, s Step, name string) error {
+func (p *planner) hostOverlay(m *Mount, s Step, name string) {
 	s.Op, s.Src, s.Layers = opOverlay, "", []string{m.Src}
 	if m.UpperDir == "" {
-		return planOverlay(p, host, s, name)
+		p.overlay(s, name)
+		return
 	}
 	s.NoDev, s.Upper, s.Work, s.Keep = true, m.UpperDir, m.WorkDir, true
 	p.step(s)
-	return nil
 }
 
-// planImageVolumes makes the image's VOLUMEs writable, whatever the root is. Changes to
+// imageVolumes makes the image's VOLUMEs writable, whatever the root is. Changes to
 // the root are thrown away with it, so nothing more is needed unless it is read-only.
-func planImageVolumes(p *Plan, spec *Spec, host *Host) error {
+func (p *planner) imageVolumes() error {
+	spec := p.spec
 	for i, dst := range spec.Image.Volumes {
 		if spec.ImageVolumes == "ignore" || slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return path.Clean(m.Dst) == path.Clean(dst) }) {
 			continue
@@ -124,28 +138,28 @@ func planImageVolumes(p *Plan, spec *Spec, host *Host) error {
 			p.step(Step{Op: opTmpfs, Dst: dst, Why: "--image-volume", Mode: 0o1777, NoSuid: true, NoDev: true})
 			continue
 		}
-		planVolume(p, spec, host, dst, fmt.Sprintf("volume%d", i), "image")
+		p.volume(dst, fmt.Sprintf("volume%d", i), "image")
 	}
 	return nil
 }
 
-// planVolume makes a volume without a name, which is thrown away with the root.
-func planVolume(p *Plan, spec *Spec, host *Host, dst, name, why string) {
+// volume makes a volume without a name, which is thrown away with the root.
+func (p *planner) volume(dst, name, why string) {
 	s := Step{Op: opBind, Dst: dst, Why: why, CopyUp: true, NoSuid: true, NoDev: true}
 	switch {
-	case !spec.ReadOnly:
+	case !p.readOnly:
 		s = Step{Op: opDir, Dst: dst, Mode: 0o755, Why: why}
-	case host.UpperTmpfs == "":
-		p.RunDir, s.Src = host.RunDir, filepath.Join(host.RunDir, name)
+	case p.host.UpperTmpfs == "":
+		p.RunDir, s.Src = p.host.RunDir, filepath.Join(p.host.RunDir, name)
 	default:
 		s.Op, s.Mode = opTmpfs, 0o755
 	}
 	p.step(s)
 }
 
-// planWritable gives a read-only root places to write where programs expect them.
-func planWritable(p *Plan, spec *Spec, _ *Host) error {
-	if !spec.ReadOnly || !or(spec.ReadOnlyTmpfs, true) {
+// writable gives a read-only root places to write where programs expect them.
+func (p *planner) writable() error {
+	if !p.readOnly || !or(p.spec.ReadOnlyTmpfs, true) {
 		return nil
 	}
 	for _, dst := range []string{"/run", "/tmp", "/var/tmp"} {
@@ -153,7 +167,7 @@ func planWritable(p *Plan, spec *Spec, _ *Host) error {
 			continue
 		}
 		// What a --rootfs has there may be the host's own /run: that is not copied.
-		s := Step{Op: opTmpfs, Dst: dst, Why: "--read-only-tmpfs", Mode: 0o1777, Size: p.preset.TmpfsSize, CopyUp: p.ofImage, NoSuid: true, NoDev: true}
+		s := Step{Op: opTmpfs, Dst: dst, Why: p.ofWhom, Mode: 0o1777, Size: p.preset.TmpfsSize, CopyUp: p.ofImage, NoSuid: true, NoDev: true}
 		if dst == "/run" {
 			s.Mode = 0o755
 		}
@@ -165,19 +179,4 @@ func planWritable(p *Plan, spec *Spec, _ *Host) error {
 		p.Steps = slices.Insert(p.Steps, i, s)
 	}
 	return nil
-}
-
-// planReadOnly makes the root read-only, when nothing is to be made in it any more.
-func planReadOnly(p *Plan, spec *Spec, _ *Host) error {
-	if spec.ReadOnly {
-		p.step(Step{Op: opReadOnly, Dst: "/", Shallow: true, Why: "--read-only"})
-	}
-	return nil
-}
-
-func or(b *bool, otherwise bool) bool {
-	if b == nil {
-		return otherwise
-	}
-	return *b
 }

@@ -37,6 +37,7 @@ func testHost() Host {
 
 // TestPlan compares plans with those in testdata/plan/*.txtar: spec.json, over the image
 // of testSpec; host.json, over testHost; and the plan as --dry-run prints it, or the error.
+// Where there is a file plan.json, the plan is compared as JSON too.
 func TestPlan(t *testing.T) {
 	files, err := filepath.Glob("../testdata/plan/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -50,7 +51,7 @@ func TestPlan(t *testing.T) {
 			}
 			spec := Spec{Root: Root{Layers: []string{"/data/l2", "/data/l1"}, Label: "docker.io/library/busybox:latest"}, SigProxy: true}
 			host := testHost()
-			var want *txtar.File
+			var want, wantJSON *txtar.File
 			for i := range archive.Files {
 				f := &archive.Files[i]
 				switch f.Name {
@@ -60,6 +61,8 @@ func TestPlan(t *testing.T) {
 					decode(t, f.Data, &host)
 				case "plan":
 					want = f
+				case "plan.json":
+					wantJSON = f
 				}
 			}
 			if want == nil {
@@ -70,7 +73,14 @@ func TestPlan(t *testing.T) {
 			if again := planText(spec, host); again != got {
 				t.Errorf("the same spec and host gave two plans:\n%s\n%s", got, again)
 			}
+			var gotJSON string
+			if wantJSON != nil {
+				gotJSON = planJSON(t, spec, host)
+			}
 			if *update {
+				if wantJSON != nil {
+					wantJSON.Data = []byte(gotJSON)
+				}
 				want.Data = []byte(got)
 				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)
@@ -78,6 +88,9 @@ func TestPlan(t *testing.T) {
 			}
 			if string(want.Data) != got {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want.Data)
+			}
+			if wantJSON != nil && string(wantJSON.Data) != gotJSON {
+				t.Errorf("got:\n%s\nwant:\n%s", gotJSON, wantJSON.Data)
 			}
 		})
 	}
@@ -106,11 +119,62 @@ func planText(spec Spec, host Host) string {
 	return b.String()
 }
 
+func planJSON(t *testing.T, spec Spec, host Host) string {
+	t.Helper()
+	p, err := NewPlan(spec, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(p); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestPlanIsWhole: a field that is not exported would neither travel nor be printed, and one
+// without a tag would be printed under a name that nobody documents.
+func TestPlanIsWhole(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	var look func(reflect.Type, bool)
+	look = func(at reflect.Type, printed bool) {
+		switch at.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array:
+			look(at.Elem(), printed)
+			return
+		case reflect.Struct:
+		default:
+			return
+		}
+		if seen[at] {
+			return
+		}
+		seen[at] = true
+		_, own := reflect.New(at).Interface().(json.Marshaler)
+		for i := range at.NumField() {
+			f := at.Field(i)
+			if !f.IsExported() {
+				t.Errorf("%v.%s is not exported", at, f.Name)
+			}
+			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); printed && !own && (name == "" || name[0] >= 'A' && name[0] <= 'Z') {
+				t.Errorf("%v.%s has the JSON name %q", at, f.Name, name)
+			}
+			look(f.Type, printed)
+		}
+	}
+	look(reflect.TypeFor[Plan](), true)
+	look(reflect.TypeFor[order](), false)
+}
+
 // TestWire carries a full plan over and compares.
 func TestWire(t *testing.T) {
 	uid := uint32(7)
 	spec := Spec{
 		Root: Root{Layers: []string{"/l"}}, Args: []string{"true", ""},
+		SecretEnv: []string{"TOKEN=hidden"}, Interactive: true, Timeout: 7, StopSignal: "SIGUSR1",
 		Secrets: []Secret{{ID: "s", Dst: "/run/secrets/s", Data: []byte("hidden"), UID: 1, GID: 2, Mode: 0o400}},
 		UserNS:  UserNS{Mode: "keep-id", UID: &uid},
 		Mounts:  []Mount{{Type: "tmpfs", Dst: "/t", UID: &uid, GID: &uid}},
@@ -127,19 +191,17 @@ func TestWire(t *testing.T) {
 	if again := marshal(&got); !bytes.Equal(again, text) {
 		t.Error("what arrived is not what was sent")
 	}
-	if !reflect.DeepEqual(got.Plan.Steps, p.Steps) || !reflect.DeepEqual(got.Plan.Inner, p.Inner) {
-		t.Error("the steps or the ids arrived changed")
+	if !reflect.DeepEqual(got.Plan, *p) {
+		t.Errorf("got %+v\nwant %+v", got.Plan, *p)
 	}
 	for n := range text {
 		if err := unmarshal(text[:n], new(order)); err == nil {
 			t.Fatalf("the first %d of %d bytes were enough", n, len(text))
 		}
 	}
-	printed, err := json.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Contains(printed, []byte("hidden")) {
-		t.Error("the printed plan shows a secret")
+	for _, printed := range []string{planJSON(t, spec, testHost()), planText(spec, testHost())} {
+		if strings.Contains(printed, "hidden") || !strings.Contains(printed, "TOKEN") {
+			t.Error("the printed plan shows a secret, or not its name")
+		}
 	}
 }

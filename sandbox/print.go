@@ -1,101 +1,277 @@
+//go:build !hot
+
 package sandbox
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
-	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sbx/sandbox/policy"
 	"sbx/userns"
 )
 
-// WriteText writes the plan for a person to read: what `sbx run --dry-run` prints.
-func (p *Plan) WriteText(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
-	row("sandbox", p.ID[:min(12, len(p.ID))])
-	row("image", p.Image)
-	row("namespaces", strings.Join(p.Namespaces, " "))
-	row("user ids", mapText(p.IDs.UIDs))
-	row("group ids", mapText(p.IDs.GIDs))
-	if p.Inner != nil {
-		row("user ids, inner", mapText(p.Inner.UIDs))
-		row("group ids, inner", mapText(p.Inner.GIDs))
+// A Plan is printed as JSON, which `sbx help run` describes, or for a person.
+
+// MarshalJSON writes the names: the values are nobody's business.
+func (s SecretEnv) MarshalJSON() ([]byte, error) { return json.Marshal(s.names()) }
+
+// MarshalJSON writes the capabilities' names.
+func (c CapSet) MarshalJSON() ([]byte, error) { return json.Marshal(policy.NamesOf(uint64(c))) }
+
+func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
+// MarshalText writes permission bits as chmod(1) takes them.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// MarshalText writes a duration as --timeout takes it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes the name of a signal; those for real time have numbers.
+func (s Signal) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+func (s Signal) String() string {
+	if name := unix.SignalName(unix.Signal(s)); name != "" {
+		return name
 	}
-	if p.Hostname != "" {
-		row("hostname", p.Hostname)
-	}
-	c := &p.Command
-	row("command", fmt.Sprintf("%q", c.Args))
-	row("workdir", c.Workdir)
-	row("user", c.User)
-	row("environment", strings.Join(c.Env, " "))
-	for _, secret := range c.SecretEnv {
-		name, _, _ := strings.Cut(secret, "=")
-		row("secret environment", name)
-	}
-	row("capabilities", strings.Join(policy.NamesOf(c.Caps), " "))
-	row("seccomp", fmt.Sprintf("%s, %d instructions", c.Seccomp, len(c.Filter)/8))
-	row("no_new_privs", fmt.Sprint(c.NoNewPrivs))
-	row("nested sandboxes", fmt.Sprint(p.Nested))
-	for _, l := range c.Rlimits {
-		row("limit", fmt.Sprintf("%s %s:%s", l.Name, policy.Limit(l.Soft), policy.Limit(l.Hard)))
-	}
-	for _, kv := range p.Sysctls {
-		row("sysctl", kv.Key+"="+kv.Value)
-	}
-	for _, kv := range p.Labels {
-		row("label", kv.Key+"="+kv.Value)
-	}
-	for _, note := range p.Notes {
-		row("note", note)
-	}
-	for _, warning := range p.Warnings {
-		row("warning", warning)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(w, "\nsteps, in order:")
-	for _, s := range p.Steps {
-		row("  "+s.Op, s.Dst, s.detail(), s.Why)
-	}
-	return t.Flush()
+	return strconv.Itoa(int(s))
 }
 
-func (s *Step) detail() string {
+// page is a text of lines that begin with a name. Nothing that an image says can end a
+// line, or move the cursor.
+type page struct{ strings.Builder }
+
+func (t *page) row(name, value string) { fmt.Fprintf(t, "%-19s%s\n", name, OneLine(value)) }
+
+// rows writes values side by side, and goes on below where they are too many.
+func (t *page) rows(name string, values []string) {
+	const width = 90
+	line := ""
+	for _, v := range values {
+		if line != "" && len(line)+1+len(v) > width {
+			t.row(name, line)
+			name, line = "", ""
+		}
+		line = strings.TrimPrefix(line+" "+v, " ")
+	}
+	t.row(name, line)
+}
+
+// quoted writes each value on a line of its own.
+func (t *page) quoted(name string, values []string) {
+	for _, v := range values {
+		t.row(name, strconv.Quote(v))
+		name = ""
+	}
+}
+
+// WriteText writes the plan for a person to read: what `sbx run --dry-run` prints.
+func (p *Plan) WriteText(w io.Writer) error {
+	t := new(page)
+	t.row("sandbox", p.ID[:min(12, len(p.ID))])
+	t.row("image", word(p.Image))
+	t.row("preset", p.Preset)
+	t.row("caller", strings.TrimSpace(fmt.Sprintf("%d:%d %s", p.Caller.UID, p.Caller.GID, p.Caller.Name)))
+	t.rows("namespaces", p.Namespaces)
+	t.row("network", p.Network)
+	t.row("user ids", mapText(p.IDs.UIDs))
+	t.row("group ids", mapText(p.IDs.GIDs))
+	if p.Inner != nil {
+		t.row("user ids, inner", mapText(p.Inner.UIDs))
+		t.row("group ids, inner", mapText(p.Inner.GIDs))
+	}
+	t.row("nested sandboxes", fmt.Sprint(p.Nested))
+	if p.Hostname != "" {
+		t.row("hostname", word(p.Hostname))
+	}
+	for _, kv := range p.Sysctls {
+		t.row("sysctl", kv.Key+"="+strconv.Quote(kv.Value))
+	}
+	p.Command.write(t)
+	p.Parent.write(t)
+	for _, kv := range p.Labels {
+		t.row("label", strconv.Quote(kv.Key+"="+kv.Value))
+	}
+	for _, note := range p.Notes {
+		t.row("note", note)
+	}
+	for _, warning := range p.Warnings {
+		t.row("warning", warning)
+	}
+	if p.RunDir != "" {
+		t.row("RUN", p.RunDir)
+	}
+	fmt.Fprintf(t, "\nsteps, in order, and who asks for each:\n")
+	width := 0
+	for i := range p.Steps {
+		width = max(width, len(p.Steps[i].Why))
+	}
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		line := fmt.Sprintf("  %-8s %-*s  %-20s  %s", s.Op, width, s.Why, word(s.Dst), s.detail(p.RunDir))
+		fmt.Fprintln(t, strings.TrimRight(OneLine(line), " "))
+	}
+	_, err := io.WriteString(w, t.String())
+	return err
+}
+
+func (c *Command) write(t *page) {
+	t.row("command", fmt.Sprintf("%q", c.Args))
+	if c.Init {
+		t.row("init", "sbx's own, before the command")
+	}
+	t.row("workdir", word(c.Workdir))
+	t.row("user", word(c.User))
+	switch {
+	case c.KeepGroups:
+		t.row("groups", "the caller's")
+	case len(c.Groups) > 0:
+		t.rows("groups", c.Groups)
+	}
+	t.row("umask", c.Umask.String())
+	t.quoted("environment", c.Env)
+	if c.HomeFromPasswd {
+		t.row("", "HOME: the user's, of /etc/passwd in the root, or /")
+	}
+	if len(c.SecretEnv) > 0 {
+		t.rows("secret environment", c.SecretEnv.names())
+	}
+	if c.Terminal {
+		t.row("terminal", "one of its own")
+	}
+	if len(c.KeepFDs) > 0 {
+		t.row("descriptors", strings.Trim(fmt.Sprint(c.KeepFDs), "[]"))
+	}
+	t.rows("capabilities", orNone(policy.NamesOf(uint64(c.Caps))))
+	if c.Ambient != 0 {
+		t.rows("ambient", policy.NamesOf(uint64(c.Ambient)))
+	}
+	if c.NoRoot {
+		t.row("no root", "exec gives root no capabilities")
+	}
+	t.row("no_new_privs", fmt.Sprint(c.NoNewPrivs))
+	t.row("seccomp", fmt.Sprintf("%s, %d instructions", c.Seccomp, c.Filter.Len()))
+	if c.Label != "" {
+		t.row("selinux", c.Label)
+	}
+	if c.AppArmor != "" {
+		t.row("apparmor", c.AppArmor)
+	}
+	for _, l := range c.Limits {
+		t.row("limit", fmt.Sprintf("%-11s%-25s by %s  %s", l.Name, fmt.Sprintf("%s:%s", l.Soft, l.Hard), l.By, l.Why))
+	}
+	if n := c.OOMScoreAdj; n != nil {
+		t.row("oom score", fmt.Sprintf("%+d", *n))
+	}
+}
+
+func (p *Parent) write(t *page) {
+	stdin, signals := "/dev/null", "end the sandbox"
+	if p.Interactive {
+		stdin = "the caller's"
+	}
+	if p.SigProxy {
+		signals = "are passed on"
+	}
+	t.row("stdin", stdin)
+	t.row("signals", signals)
+	if p.Timeout > 0 {
+		then := "then SIGKILL"
+		if p.StopSignal != 0 {
+			then = fmt.Sprintf("then %s, and SIGKILL after another %s", p.StopSignal, p.StopTimeout)
+		}
+		t.row("timeout", fmt.Sprintf("%s, %s", p.Timeout, then))
+	}
+}
+
+// detail says how, in the words of mount(8) where it has any. runDir is written RUN.
+func (s *Step) detail(runDir string) string {
 	var words []string
-	if s.Src != "" {
-		words = append(words, "from "+s.Src)
-	}
-	if n := len(s.Layers); n > 0 {
-		words = append(words, fmt.Sprintf("%d layers", n))
-	}
-	if s.Upper != "" {
-		words = append(words, "changes in "+s.Upper)
-	}
-	for _, f := range []struct {
-		on   bool
-		word string
-	}{
-		{s.ReadOnly, "ro"}, {s.NoSuid, "nosuid"}, {s.NoDev, "nodev"}, {s.NoExec, "noexec"},
-		{s.CopyUp, "copyup"}, {s.Chown, "chown"}, {s.Optional, "optional"},
-	} {
-		if f.on {
-			words = append(words, f.word)
+	say := func(on bool, format string, args ...any) {
+		if on {
+			words = append(words, fmt.Sprintf(format, args...))
 		}
 	}
-	if s.Propagation != "" {
-		words = append(words, s.Propagation)
+	short := func(path string) string {
+		if rest, ok := strings.CutPrefix(path, runDir+"/"); ok && runDir != "" {
+			path = "RUN/" + rest
+		}
+		return word(path)
 	}
-	if s.Mode != 0 {
-		words = append(words, fmt.Sprintf("mode=%o", s.Mode))
+	say(s.Src != "", "from %s", short(s.Src))
+	switch n := len(s.Layers); {
+	case n == 1 && s.Why == "image":
+		say(true, "1 layer")
+	case n == 1:
+		say(true, "of %s", short(s.Layers[0]))
+	case n > 1:
+		say(true, "%d layers", n)
 	}
-	if s.Size != 0 {
-		words = append(words, fmt.Sprintf("size=%d", s.Size))
+	say(s.Upper != "", "changes in %s", short(s.Upper))
+	say(s.Keep, "and kept")
+	say(s.ReadOnly && s.Shallow, "ro=norecursive")
+	say(s.ReadOnly && !s.Shallow, "ro")
+	say(s.NonRecursive, "bind-nonrecursive")
+	say(s.NoSuid, "nosuid")
+	say(s.NoDev, "nodev")
+	say(s.NoExec, "noexec")
+	say(s.Propagation != "", "%s", s.Propagation)
+	say(s.Mode != 0, "mode=%o", uint32(s.Mode))
+	if s.UID != nil {
+		say(true, "uid=%d", *s.UID)
 	}
-	return strings.Join(append(words, s.Options...), " ")
+	if s.GID != nil {
+		say(true, "gid=%d", *s.GID)
+	}
+	say(s.Size != 0, "size=%s", sizeText(s.Size))
+	say(s.Inodes != 0, "nr_inodes=%d", s.Inodes)
+	say(s.Max != 0, "max=%d", s.Max)
+	say(s.CopyUp, "copyup")
+	say(s.Chown, "chown")
+	say(s.Secret != nil, "secret, %d bytes", len(s.Secret))
+	if s.Op == opPasswd {
+		say(s.Text != "", "%q", s.Text)
+		for _, line := range s.Options {
+			say(true, "%q", line)
+		}
+	} else {
+		words = append(words, s.Options...)
+	}
+	say(s.Optional, "if there")
+	return strings.Join(words, " ")
+}
+
+// word quotes what would not look like one.
+func word(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == ' ' || r == '"' || hidden(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// sizeText writes a size as --tmpfs takes it.
+func sizeText(n int64) string {
+	for i, unit := range []string{"", "k", "m", "g"} {
+		if n%1024 != 0 || i == 3 {
+			return fmt.Sprint(n) + unit
+		}
+		n /= 1024
+	}
+	return ""
+}
+
+func orNone(words []string) []string {
+	if len(words) == 0 {
+		return []string{"none"}
+	}
+	return words
 }
 
 func mapText(ids []userns.ID) string {

@@ -1,12 +1,10 @@
 package sandbox
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,31 +12,10 @@ import (
 	"sbx/userns"
 )
 
-// stdio is what of a Spec concerns only the parent, which stays outside.
-type stdio struct {
-	interactive bool
-	terminal    bool
-	sigProxy    bool
-	timeout     time.Duration
-	stopSignal  unix.Signal   // asks the command to end when the timeout is over; 0: nobody asks
-	stopTimeout time.Duration // how long it may then take
-}
-
-func stdioOf(spec *Spec) stdio {
-	s := stdio{
-		interactive: spec.Interactive, terminal: spec.Terminal, sigProxy: spec.SigProxy,
-		timeout: spec.Timeout, stopTimeout: cmp.Or(spec.StopTimeout, 10*time.Second),
-	}
-	s.stopSignal = unix.SignalNum(spec.StopSignal)
-	if n, err := strconv.Atoi(spec.StopSignal); err == nil {
-		s.stopSignal = unix.Signal(n)
-	}
-	return s
-}
-
 // parent is the user's own process, in the host's namespaces, for the time of one run.
 type parent struct {
 	p       *Plan
+	warn    func(string) // told what only turns out on the way
 	dir     *runDir
 	reports *os.File
 	child   *userns.Child // sbx-init
@@ -51,10 +28,10 @@ type parent struct {
 // Run runs the sandbox and returns the exit status of its command, 128 and the number if a
 // signal ended it. An error with a method ExitStatus says itself what sbx exits with; any
 // other is a failure of sbx, 125. Run stays on the thread it is called on, whose end is the
-// sandbox's.
-func Run(p *Plan) (int, error) {
+// sandbox's. warn is told what only turns out while the sandbox is built or taken down.
+func Run(p *Plan, warn func(string)) (int, error) {
 	runtime.LockOSThread()
-	pa := &parent{p: p}
+	pa := &parent{p: p, warn: warn}
 	defer pa.close()
 	var err error
 	if pa.tty, err = newTTY(p); err != nil {
@@ -64,7 +41,7 @@ func Run(p *Plan) (int, error) {
 		return 125, err
 	}
 	go forwardSignals(pa) // there is time now: sbx-init is at work
-	if d := p.stdio.timeout; d > 0 {
+	if d := time.Duration(p.Parent.Timeout); d > 0 {
 		timer := time.AfterFunc(d, func() { pa.timeOut(d) })
 		defer timer.Stop()
 	}
@@ -81,11 +58,11 @@ func (pa *parent) start() error {
 	down := os.NewFile(uintptr(pair[1]), "report")
 	defer down.Close()
 	stage := userns.Stage{
-		Name: "sbx-init", Flags: pa.p.cloneFlags(), Caller: pa.p.caller, Map: pa.p.IDs,
+		Name: "sbx-init", Flags: pa.p.cloneFlags(), Caller: pa.p.Caller, Map: pa.p.IDs,
 		Env:   []string{"GOGC=off", "GOMAXPROCS=1"}, // it works for milliseconds, on one thread, then only waits
 		Files: []*os.File{down},
 	}
-	if !pa.p.stdio.terminal {
+	if !pa.p.Command.Terminal {
 		if pa.stdio, err = pa.openStdio(); err != nil {
 			return err
 		}
@@ -104,6 +81,7 @@ func (pa *parent) start() error {
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
+	pa.warnOf(sweep(pa.p))
 	var err error
 	if pa.dir, err = makeRunDir(pa.p); err != nil {
 		return nil, err
@@ -150,7 +128,9 @@ func (pa *parent) wait() (int, error) {
 			return r.Failure.Exit, r.Failure
 		case r.Started && len(fds) > 0:
 			pa.command.started(fds[0])
-			pa.p.warn(r.Warnings)
+			for _, text := range r.Warnings {
+				pa.warn(text)
+			}
 			if len(fds) > 1 && pa.tty != nil {
 				pa.tty.connect(os.NewFile(uintptr(fds[1]), "terminal"))
 			}
@@ -173,7 +153,7 @@ func (pa *parent) exitStatus(status unix.WaitStatus) int {
 	}
 	// A first process is not killed by SIGPIPE, which is what ends writers elsewhere: it
 	// sees the write fail, and most programs make a 1 of that.
-	if code == 1 && !pa.p.stdio.terminal && !pa.p.Command.Init && readerGone(1) {
+	if code == 1 && !pa.p.Command.Terminal && !pa.p.Command.Init && readerGone(1) {
 		return 128 + int(unix.SIGPIPE)
 	}
 	return code
@@ -193,9 +173,9 @@ func (pa *parent) postMortem(err error) error {
 
 // timeOut ends the sandbox; a command that --stop-signal asks first may do so itself.
 func (pa *parent) timeOut(d time.Duration) {
-	sig := pa.p.stdio.stopSignal
+	sig := unix.Signal(pa.p.Parent.StopSignal)
 	if sig != 0 && !pa.command.deadly(sig) && pa.command.signal(sig) {
-		time.Sleep(pa.p.stdio.stopTimeout)
+		time.Sleep(time.Duration(pa.p.Parent.StopTimeout))
 	}
 	pa.end(&timeoutError{d})
 }
@@ -210,6 +190,13 @@ func (pa *parent) end(reason ending) {
 	}
 }
 
+// warnOf tells of an error that changes nothing for this run.
+func (pa *parent) warnOf(err error) {
+	if err != nil {
+		pa.warn(err.Error())
+	}
+}
+
 func (pa *parent) close() {
 	if pa.tty != nil {
 		pa.tty.restore()
@@ -220,7 +207,7 @@ func (pa *parent) close() {
 	// Where no process of the sandbox is left, its files can go while the kernel takes
 	// the mounts down.
 	if pa.ended && pa.dir != nil {
-		pa.dir.remove(pa.p)
+		pa.warnOf(pa.dir.remove(pa.p))
 	}
 	if pa.child != nil {
 		pa.child.Wait()
@@ -230,7 +217,7 @@ func (pa *parent) close() {
 		pa.stdio.drain()
 	}
 	if !pa.ended && pa.dir != nil {
-		pa.dir.remove(pa.p)
+		pa.warnOf(pa.dir.remove(pa.p))
 	}
 	if pa.reports != nil {
 		pa.reports.Close()

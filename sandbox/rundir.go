@@ -23,7 +23,6 @@ type runDir struct {
 
 // makeRunDir makes what the steps need in it, or nothing if they need nothing.
 func makeRunDir(p *Plan) (*runDir, error) {
-	sweep(p)
 	if p.RunDir == "" {
 		return nil, nil
 	}
@@ -45,8 +44,7 @@ func makeRunDir(p *Plan) (*runDir, error) {
 		for _, dir := range []string{s.Upper, s.Work, s.Src} {
 			if strings.HasPrefix(dir, p.RunDir+"/") {
 				if err := os.MkdirAll(dir, 0o755); err != nil {
-					d.remove(p)
-					return nil, err
+					return nil, errors.Join(err, d.remove(p))
 				}
 			}
 		}
@@ -76,32 +74,33 @@ func lockDir(path string, flags int) (*os.File, error) {
 }
 
 // sweep removes what killed runs have left.
-func sweep(p *Plan) {
-	dir, err := os.Open(p.runs)
+func sweep(p *Plan) (failed error) {
+	dir, err := os.Open(p.Runs)
 	if err != nil {
-		return
+		return nil // the first run of all
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	for _, name := range names {
-		path := filepath.Join(p.runs, name)
+		path := filepath.Join(p.Runs, name)
 		if lock, err := lockDir(path, unix.LOCK_NB); err == nil && lock != nil {
-			(&runDir{path, lock}).remove(p)
+			failed = errors.Join(failed, (&runDir{path, lock}).remove(p))
 		}
 	}
+	return failed
 }
 
 // remove removes the directory and lets go of the lock. A run that changed nothing leaves
 // what this process removes with a few calls. Anything else may belong to subordinate ids, be
 // nested deeper than descriptors last, and was named by the command: sbx-remove does it.
-func (d *runDir) remove(p *Plan) {
+func (d *runDir) remove(p *Plan) error {
 	defer d.lock.Close()
 	d.removeEmpty()
 	var st unix.Stat_t
 	if unix.Fstat(int(d.lock.Fd()), &st) == nil && st.Nlink == 0 {
-		return // and its owner may have made it again by now
+		return nil // and its owner may have made it again by now
 	}
-	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: p.caller, Map: p.IDs}
+	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: p.Caller, Map: p.IDs}
 	child, err := stage.Start([]byte(d.path))
 	if err == nil {
 		defer unix.Close(child.PidFD)
@@ -111,8 +110,9 @@ func (d *runDir) remove(p *Plan) {
 		}
 	}
 	if err != nil {
-		p.warn([]string{fmt.Sprintf("remove %s: %v", d.path, err)})
+		return fmt.Errorf("remove %s: %w", d.path, err)
 	}
+	return nil
 }
 
 // removeEmpty removes the directory of a run that changed nothing. What overlayfs has made in

@@ -57,7 +57,7 @@ func forward(c <-chan os.Signal, pa *parent) {
 		case sig == unix.SIGTSTP:
 			pa.suspend()
 			continue
-		case !pa.p.stdio.sigProxy && (sig != unix.SIGINT || pa.tty == nil):
+		case !pa.p.Parent.SigProxy && (sig != unix.SIGINT || pa.tty == nil):
 			pa.end(signalEnding{sig})
 			continue
 		}

@@ -121,7 +121,10 @@ type IDMapFlag struct {
 type HostEntry struct{ Name, Addr string }
 
 // KeyValue is one NAME=value, order kept.
-type KeyValue struct{ Key, Value string }
+type KeyValue struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
 
 // Mount is one -v, --mount or --tmpfs.
 type Mount struct {
@@ -129,6 +132,7 @@ type Mount struct {
 	Src  string // bind, volume: an absolute path on the host
 	Dst  string // absolute, in the sandbox
 	Name string // volume: its name, "" for an anonymous one
+	Flag string // the one that it was written with: --volume
 
 	Layers []string // image: the layers' directories, topmost first
 	Subdir string   // image: subpath=

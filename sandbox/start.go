@@ -203,7 +203,7 @@ func (b *builder) become(p *userns.Program, who *identity) error {
 	if b.terminal != nil && !c.Init {
 		b.terminal.takeOver(p)
 	}
-	for _, l := range c.Rlimits {
+	for _, l := range c.Limits {
 		pair := [2]uint64{uint64(l.Soft), uint64(l.Hard)} // -1 is RLIM_INFINITY
 		p.Do("set limit "+l.Name, unix.SYS_PRLIMIT64, 0, limitNames()[l.Name], userns.Bytes(&pair), 0)
 	}
@@ -227,7 +227,7 @@ func (b *builder) become(p *userns.Program, who *identity) error {
 	}
 	b.setIDs(p, who)
 	p.Do("die with sbx-init", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
-	p.Do("umask", unix.SYS_UMASK, c.Umask)
+	p.Do("umask", unix.SYS_UMASK, uint32(c.Umask))
 	b.keepFDs(p)
 	if c.NoNewPrivs {
 		p.Do("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -242,8 +242,8 @@ func (b *builder) become(p *userns.Program, who *identity) error {
 			b.terminal.takeOver(p)
 		}
 	}
-	env := slices.Concat(c.Env, c.SecretEnv)
-	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+	env := slices.Concat(c.Env, []string(c.SecretEnv))
+	if c.HomeFromPasswd {
 		env = append(env, "HOME="+who.Home)
 	}
 	if err := p.Exec(candidates(c.Args[0], env), c.Args, env); err != nil {
@@ -290,16 +290,16 @@ func (b *builder) setIDs(p *userns.Program, who *identity) {
 		p.Do("securebits", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, noRoot)
 	}
 	p.Do("setresgid", unix.SYS_SETRESGID, who.GID, who.GID, who.GID)
-	caps := c.Caps
+	caps := uint64(c.Caps)
 	if who.UID != 0 {
-		caps = c.Ambient
+		caps = uint64(c.Ambient)
 		p.Do("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	}
 	p.Do("setresuid", unix.SYS_SETRESUID, who.UID, who.UID, who.UID)
 	p.Try("clear ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 	inheritable := uint64(0)
 	if who.UID != 0 {
-		inheritable = c.Ambient
+		inheritable = uint64(c.Ambient)
 	}
 	var data [2]unix.CapUserData
 	for i := range data {
@@ -333,16 +333,16 @@ func (b *builder) keepFDs(p *userns.Program) {
 
 func (b *builder) seccomp(p *userns.Program) {
 	filter := b.p.Command.Filter
-	if len(filter) == 0 {
+	if len(filter.Code) == 0 {
 		return
 	}
 	// struct sock_fprog: a count, and the instructions.
 	prog := struct {
 		n    uint16
 		code uintptr
-	}{uint16(len(filter) / 8), uintptr(unsafe.Pointer(unsafe.SliceData(filter)))}
-	p.Keep(filter)
-	p.Do("load the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, int(b.p.Command.FilterFlags), userns.Bytes(&prog))
+	}{uint16(filter.Len()), uintptr(unsafe.Pointer(unsafe.SliceData(filter.Code)))}
+	p.Keep(filter.Code)
+	p.Do("load the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, int(filter.Flags), userns.Bytes(&prog))
 }
 
 // candidates are the files that name may mean, in order (execvp(3)).

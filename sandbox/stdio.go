@@ -25,7 +25,7 @@ type stdioFiles struct {
 func (pa *parent) openStdio() (*stdioFiles, error) {
 	s := &stdioFiles{}
 	for fd, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
-		if fd == 0 && !pa.p.stdio.interactive {
+		if fd == 0 && !pa.p.Parent.Interactive {
 			continue // /dev/null
 		}
 		var st unix.Stat_t

@@ -14,6 +14,32 @@ import (
 
 // What each operation does. All of this runs in sbx-init.
 
+// late are the steps that need the command's process, or what those have mounted.
+func (s *Step) late() bool {
+	switch s.Op {
+	case opProc, opSysfs, opCgroup, opMqueue, opMask, opReadOnly:
+		return true
+	}
+	return s.Op == opBind && (s.Dst == "/sys" || strings.HasPrefix(s.Dst, "/proc/"))
+}
+
+// attributes returns the step's flags as mount_setattr(2) takes them.
+func (s *Step) attributes() uint64 {
+	var a uint64
+	for _, f := range []struct {
+		on   bool
+		attr uint64
+	}{
+		{s.ReadOnly, unix.MOUNT_ATTR_RDONLY}, {s.NoSuid, unix.MOUNT_ATTR_NOSUID},
+		{s.NoDev, unix.MOUNT_ATTR_NODEV}, {s.NoExec, unix.MOUNT_ATTR_NOEXEC},
+	} {
+		if f.on {
+			a |= f.attr
+		}
+	}
+	return a
+}
+
 func (b *builder) overlay(i int, s *Step) error {
 	mount, err := mountOverlay(b.base, s, b.src.layers[i][0], b.src.layers[i])
 	if err != nil {
@@ -282,7 +308,7 @@ func (b *builder) symlink(s *Step) error {
 
 // file lays a file in memory over the one in the root.
 func (b *builder) file(s *Step, text []byte) error {
-	f, err := b.base.file(path.Base(s.Dst), text, s.Mode, s.UID, s.GID)
+	f, err := b.base.file(path.Base(s.Dst), text, uint32(s.Mode), s.UID, s.GID)
 	if err != nil {
 		return err
 	}

@@ -19,10 +19,10 @@ type tty struct {
 
 // newTTY returns nil if the command gets no terminal.
 func newTTY(p *Plan) (*tty, error) {
-	if !p.stdio.terminal {
+	if !p.Command.Terminal {
 		return nil, nil
 	}
-	return &tty{interactive: p.stdio.interactive, copied: make(chan struct{})}, nil
+	return &tty{interactive: p.Parent.Interactive, copied: make(chan struct{})}, nil
 }
 
 // size is that of the caller's terminal, or nil.

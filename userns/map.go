@@ -15,7 +15,11 @@ import (
 
 // ID is a range of ids: Size of them, from Inside in the namespace, are those from
 // Outside in its parent (a line of uid_map, user_namespaces(7)).
-type ID struct{ Inside, Outside, Size uint32 }
+type ID struct {
+	Inside  uint32 `json:"inside"`
+	Outside uint32 `json:"outside"`
+	Size    uint32 `json:"size"`
+}
 
 // Map says which ids a namespace has.
 type Map struct {
@@ -55,15 +59,16 @@ func Outside(ids []ID, inside uint32) (uint32, bool) {
 
 // Caller is the user who started us, and what subordinate ids are theirs.
 type Caller struct {
-	UID, GID uint32
-	Name     string
-	SubUIDs  []ID // Inside is 0: only Outside and Size are meant
-	SubGIDs  []ID
+	UID     uint32 `json:"uid"`
+	GID     uint32 `json:"gid"`
+	Name    string `json:"name"`
+	SubUIDs []ID   `json:"subUIDs"` // Inside is 0: only Outside and Size are meant
+	SubGIDs []ID   `json:"subGIDs"`
 	// MayMap says that the kernel lets us write any map of ids we have, without a
 	// helper: root, of the host or of a namespace around us.
-	MayMap bool
-	Why    string // one line: why there are no subordinate ids, "" if there are
-	Fix    string // one line: the command that changes that
+	MayMap bool   `json:"mayMap"`
+	Why    string `json:"why,omitempty"` // one line: why there are no subordinate ids, "" if there are
+	Fix    string `json:"fix,omitempty"` // one line: the command that changes that
 }
 
 // FindCaller looks up the calling user. Subordinate ids come from getsubids(1) where

@@ -25,6 +25,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"sbx/sandbox"
 	"sbx/sandbox/image"
 )
 
@@ -82,7 +83,7 @@ func Main(argv []string) int {
 func (a *app) main(argv []string) (status int) {
 	defer func() {
 		if v := recover(); v != nil {
-			fmt.Fprintf(a.stderr, "sbx: bug: %s\n", oneLine(fmt.Sprint(v)))
+			fmt.Fprintf(a.stderr, "sbx: bug: %s\n", sandbox.OneLine(fmt.Sprint(v)))
 			if a.debug {
 				a.stderr.Write(debug.Stack())
 			}
@@ -192,13 +193,13 @@ func (a *app) store() (*image.Store, error) { return image.Open(a.root) }
 
 // warn says one line on stderr and goes on.
 func (a *app) warn(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "sbx: warning: %s: %s\n", a.command, oneLine(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(a.stderr, "sbx: warning: %s: %s\n", a.command, sandbox.OneLine(fmt.Sprintf(format, args...)))
 }
 
 // debugf says one line on stderr if --debug was given.
 func (a *app) debugf(format string, args ...any) {
 	if a.debug {
-		fmt.Fprintf(a.stderr, "sbx: debug: %s\n", oneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(a.stderr, "sbx: debug: %s\n", sandbox.OneLine(fmt.Sprintf(format, args...)))
 	}
 }
 

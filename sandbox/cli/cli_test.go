@@ -133,23 +133,6 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// What comes from a registry must not reach the terminal as it is.
-func TestOneLine(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain é":           "plain é",
-		"a\nb\n":            "a; b",
-		"a\x1b[2Jb":         `a\x1b[2Jb`,
-		"a\rsbx: all fine":  `a\rsbx: all fine`,
-		"a\u202eb":          `a\u202eb`,
-		"tab\there":         "tab here",
-		"bad \xff encoding": "bad \ufffd encoding",
-	} {
-		if got := oneLine(in); got != want {
-			t.Errorf("oneLine(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestNearest(t *testing.T) {
 	words := []string{"volume", "volumes-from", "env", "env-file", "user", "userns"}
 	for in, want := range map[string]string{

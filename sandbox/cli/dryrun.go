@@ -7,8 +7,20 @@ import (
 	"errors"
 	"fmt"
 
+	"sbx/sandbox"
 	"sbx/sandbox/image"
 )
+
+// printPlan is --dry-run: it prints the plan that would be run.
+func (r *runArgs) printPlan(plan *sandbox.Plan) error {
+	if r.format == "json" {
+		return r.app.printJSON(plan)
+	}
+	if err := plan.WriteText(r.app.stdout); err != nil {
+		return fmt.Errorf("write to stdout: %w", err)
+	}
+	return nil
+}
 
 // present finds an image that is here: a dry run fetches nothing, and the store stays as
 // it is. What is in an archive is not here.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"sbx/sandbox"
 )
 
 // statusFailed is the exit status when sbx itself failed, as with podman, docker and chroot(1).
@@ -39,12 +41,12 @@ func blame(command string, err error) error {
 
 // report tells the user of err and returns the exit status that goes with it.
 func (a *app) report(err error) int {
-	fmt.Fprintf(a.stderr, "sbx: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(a.stderr, "sbx: %s\n", sandbox.OneLine(err.Error()))
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) {
 		for line := range strings.SplitSeq(hinter.Hint(), "\n") {
 			if line != "" {
-				fmt.Fprintf(a.stderr, "sbx: hint: %s\n", oneLine(line))
+				fmt.Fprintf(a.stderr, "sbx: hint: %s\n", sandbox.OneLine(line))
 			}
 		}
 	}
@@ -53,30 +55,6 @@ func (a *app) report(err error) int {
 		return status.ExitStatus()
 	}
 	return statusFailed
-}
-
-// oneLine makes s one line of plain text. Image names, and what registries answer,
-// are part of messages: they must not move the cursor or forge a second message.
-func oneLine(s string) string {
-	s = strings.ToValidUTF8(strings.TrimRight(s, "\n"), "\ufffd")
-	if strings.IndexFunc(s, hidden) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\n':
-			b.WriteString("; ")
-		case r == '\t':
-			b.WriteByte(' ')
-		case hidden(r):
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }
 
 func hidden(r rune) bool { return !unicode.IsPrint(r) }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/sandbox"
 	"sbx/sandbox/image"
 )
 
@@ -54,6 +55,8 @@ func Hot(argv []string) (status int, done bool) {
 
 func (a *app) help(string) error         { return image.ErrNotHot }
 func (a *app) printVersion(string) error { return image.ErrNotHot }
+
+func (r *runArgs) printPlan(*sandbox.Plan) error { return image.ErrNotHot }
 
 func present(context.Context, *image.Store, image.PullOptions) (*image.Image, error) {
 	return nil, image.ErrNotHot

@@ -13,6 +13,8 @@ import (
 	"text/template"
 	"time"
 	"unicode/utf8"
+
+	"sbx/sandbox"
 )
 
 // printJSON writes v, indented, as podman does.
@@ -36,7 +38,7 @@ func (a *app) printTable(header []string, rows [][]string) error {
 	}
 	for _, row := range rows {
 		for i, cell := range row {
-			row[i] = oneLine(cell)
+			row[i] = sandbox.OneLine(cell)
 		}
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}

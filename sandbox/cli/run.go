@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,9 +95,9 @@ func (r *runArgs) run(args []string) (int, error) {
 	for _, note := range plan.Notes {
 		r.app.debugf("%s", note)
 	}
-	plan.Warn = func(text string) { r.app.warn("%s", text) }
+	warn := func(text string) { r.app.warn("%s", text) }
 	for _, text := range plan.Warnings {
-		plan.Warn(text)
+		warn(text)
 	}
 	if r.dryRun {
 		return 0, r.printPlan(plan)
@@ -109,7 +108,7 @@ func (r *runArgs) run(args []string) (int, error) {
 	if err := r.makeVolumes(); err != nil {
 		return 0, err
 	}
-	return sandbox.Run(plan)
+	return sandbox.Run(plan, warn)
 }
 
 // finish checks what only all flags together tell, and takes in the arguments.
@@ -281,15 +280,4 @@ func (r *runArgs) makeVolumes() error {
 		}
 	}
 	return nil
-}
-
-func (r *runArgs) printPlan(plan *sandbox.Plan) error {
-	if r.format != "json" {
-		return plan.WriteText(r.app.stdout)
-	}
-	out, err := json.MarshalIndent(plan, "", "  ")
-	if err != nil {
-		return fmt.Errorf("print the plan: %w", err)
-	}
-	return r.app.print(string(out) + "\n")
 }

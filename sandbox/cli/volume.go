@@ -219,6 +219,7 @@ func (a *runArgs) add(flag string, m sandbox.Mount) error {
 			return &missingSource{err, flag}
 		}
 	}
+	m.Flag = "--" + flag
 	a.spec.Mounts = append(a.spec.Mounts, m)
 	return nil
 }

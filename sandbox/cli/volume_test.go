@@ -221,8 +221,8 @@ func TestGlob(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []sandbox.Mount{
-		{Type: "bind", Src: dir + "/a1", Dst: "/in/a1", ReadOnly: true},
-		{Type: "bind", Src: dir + "/a2", Dst: "/in/a2", ReadOnly: true},
+		{Type: "bind", Flag: "--mount", Src: dir + "/a1", Dst: "/in/a1", ReadOnly: true},
+		{Type: "bind", Flag: "--mount", Src: dir + "/a2", Dst: "/in/a2", ReadOnly: true},
 	}
 	if !reflect.DeepEqual(r.spec.Mounts, want) {
 		t.Errorf("got %+v", r.spec.Mounts)
