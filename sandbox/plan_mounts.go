@@ -68,6 +68,10 @@ func (p *planner) mount(m *Mount, n int) error {
 	if err := checkTarget(m.Dst); err != nil {
 		return err
 	}
+	if m.Relabel != "" && p.host.SELinux {
+		p.warn(fmt.Sprintf("%s at %s: z and Z change no SELinux label: the command has yours, and reaches what you do; for --security-opt label=type:..., chcon -Rt container_file_t %s",
+			m.Flag, m.Dst, m.Src))
+	}
 	if m.Type == "volume" && m.Src == "" {
 		p.volume(m.Dst, fmt.Sprintf("anonymous%d", n), m.Flag)
 		return nil
