@@ -20,7 +20,7 @@ func defineTag(a *app, fs *pflag.FlagSet) action {
 func (a *app) tag(ref string, names []string) error {
 	full := make([]string, len(names))
 	for i, name := range names {
-		n, err := image.LocalName(name)
+		n, err := image.NewName(name)
 		if err != nil {
 			return err
 		}

@@ -376,6 +376,9 @@ func repoTags(tags []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if n.Digest != "" { // the manifest is made here: no digest is its
+			continue
+		}
 		names = append(names, n.String())
 	}
 	return names, nil

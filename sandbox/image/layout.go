@@ -213,15 +213,18 @@ func (l *ociLayout) image(d v1.Descriptor) *localImage {
 // layoutNames: the complete name that containerd writes, or a ref.name that is more than a
 // tag. podman reads a tag as the name localhost/TAG:latest, which helps nobody.
 func layoutNames(d v1.Descriptor) []string {
-	if n, err := parse(d.Annotations[containerdName]); err == nil && n.Registry != "" {
-		return []string{n.String()}
-	}
-	if ref := refOf(d); strings.ContainsAny(ref, "/:") {
-		if n, err := LocalName(ref); err == nil {
-			return []string{n.String()}
+	n, err := parse(d.Annotations[containerdName])
+	if err != nil || n.Registry == "" {
+		ref := refOf(d)
+		if !strings.ContainsAny(ref, "/:") {
+			return nil
 		}
+		n, err = LocalName(ref)
 	}
-	return nil
+	if err != nil || n.Digest != "" && n.Digest != Digest(d.Digest) { // another image's name
+		return nil
+	}
+	return []string{n.String()}
 }
 
 // layoutImage is one image of a layout, as a carrier. A zero top is index.json itself.

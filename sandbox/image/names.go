@@ -55,6 +55,28 @@ func LocalName(ref string) (Name, error) {
 	return n, nil
 }
 
+// NewName reads the name that a person gives to an image with sbx tag. It must mean this
+// image wherever it is written later, and promise nothing that is not so.
+func NewName(ref string) (Name, error) {
+	src, err := ParseSource(ref)
+	if err != nil {
+		return Name{}, err
+	}
+	if src.Transport != "docker" || src.Full {
+		return Name{}, fmt.Errorf("image name %s: it begins with a transport", quoteShort(ref))
+	}
+	n, err := LocalName(ref)
+	switch {
+	case err != nil:
+		return Name{}, err
+	case n.Digest != "":
+		return Name{}, withHint(fmt.Errorf("image name %s: a digest cannot be given: it is of what the image contains", quoteShort(ref)), "give a tag: "+n.Path+":TAG")
+	case len(ref) == 64 && isHex(ref):
+		return Name{}, fmt.Errorf("image name %s: it would be read as an image id", quoteShort(ref))
+	}
+	return n, nil
+}
+
 // in is a short name completed by a registry.
 func (n Name) in(registry string) Name {
 	n.Registry = registry
@@ -92,7 +114,7 @@ func parse(ref string) (Name, error) {
 
 func scan(ref string) (Name, error) {
 	if scheme, _, ok := strings.Cut(ref, "://"); ok {
-		return Name{}, withHint(fmt.Errorf("%s:// is not part of a name", quoteless(scheme)), "write HOST/PATH:TAG without a scheme; only docker:// is known")
+		return Name{}, withHint(fmt.Errorf("%s:// is not part of a name", quoteless(scheme)), "write HOST/PATH:TAG, without a scheme")
 	}
 	var n Name
 	rest, hex, pinned := strings.Cut(ref, "@")

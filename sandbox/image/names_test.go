@@ -3,6 +3,8 @@ package image
 import (
 	"strings"
 	"testing"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func TestParseName(t *testing.T) {
@@ -63,6 +65,20 @@ func TestLocalName(t *testing.T) {
 	}
 }
 
+func TestNewName(t *testing.T) {
+	for ref, want := range map[string]string{"x": "localhost/x:latest", "docker:27": "localhost/docker:27", "abc": "localhost/abc:latest", "quay.io/oci:1": "quay.io/oci:1"} {
+		if n, err := NewName(ref); err != nil || n.String() != want {
+			t.Errorf("%s: %v, %v; want %s", ref, n, err, want)
+		}
+	}
+	hex := strings.Repeat("0", 64)
+	for _, ref := range []string{"x@sha256:" + hex, "docker.io/library/x:1@sha256:" + hex, hex, "docker-archive:x", "oci:x", "dir:x", "sif:x", "docker://x", "X"} {
+		if n, err := NewName(ref); err == nil {
+			t.Errorf("%s: accepted as %s", ref, n)
+		}
+	}
+}
+
 func TestParseSource(t *testing.T) {
 	for arg, want := range map[string]Source{
 		"busybox":                   {Transport: "docker", Ref: "busybox"},
@@ -99,4 +115,26 @@ func FuzzParseName(f *testing.F) {
 			t.Fatalf("%q: %v is read again as %v, %v", ref, n, again, err)
 		}
 	})
+}
+
+// A file claims the names of its images; it cannot claim that another's digest is its own.
+func TestNamesOfFiles(t *testing.T) {
+	own, other := digestAt(1), digestAt(2).String()
+	for ref, want := range map[string]string{
+		"quay.io/x:1": "quay.io/x:1", "x:1": "localhost/x:1", "latest": "",
+		"quay.io/x@" + own.String(): "quay.io/x@" + own.String(), "quay.io/x@" + other: "", "quay.io/x:1@" + other: "",
+	} {
+		for _, key := range []string{v1.AnnotationRefName, containerdName} {
+			got := strings.Join(layoutNames(v1.Descriptor{Digest: own, Annotations: map[string]string{key: ref}}), " ")
+			if key == containerdName && ref == "x:1" {
+				continue // a whole name, or none
+			}
+			if got != want {
+				t.Errorf("%s=%s: %q, want %q", key, ref, got, want)
+			}
+		}
+	}
+	if names, err := repoTags([]string{"x:1", "x@" + other}); err != nil || strings.Join(names, " ") != "docker.io/library/x:1" {
+		t.Errorf("%v, %v", names, err)
+	}
 }
