@@ -24,6 +24,8 @@ const maxTextFile = 4 << 20
 func parseEnv(s string, c caller) ([]string, error) {
 	name, _, assigned := strings.Cut(s, "=")
 	switch {
+	case s == "": // -e "$UNSET"
+		return nil, nil
 	case name == "":
 		return nil, fmt.Errorf("%s: no name", quoteArg(s))
 	case strings.IndexByte(s, 0) >= 0:

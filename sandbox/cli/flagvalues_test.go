@@ -25,6 +25,7 @@ func TestValues(t *testing.T) {
 		{"tz", "local", `{"Timezone":"local"}`},
 		{"hostname", "box-1.example", `{"Hostname":"box-1.example"}`},
 		{"add-host", "a;b:10.0.0.1", `{"AddHosts":[{"Name":"a","Addr":"10.0.0.1"},{"Name":"b","Addr":"10.0.0.1"}]}`},
+		{"add-host", "a:10.0.0.1,b:10.0.0.2", `{"AddHosts":[{"Name":"a","Addr":"10.0.0.1"},{"Name":"b","Addr":"10.0.0.2"}]}`},
 		{"add-host", "a:::1", `{"AddHosts":[{"Name":"a","Addr":"::1"}]}`},
 		{"add-host", "a:[fe80::1]", `{"AddHosts":[{"Name":"a","Addr":"fe80::1"}]}`},
 		{"add-host", "a=10.0.0.1", `{"AddHosts":[{"Name":"a","Addr":"10.0.0.1"}]}`},
@@ -42,6 +43,8 @@ func TestValues(t *testing.T) {
 		{"shm-size", "0", `{"ShmSize":0}`},
 		{"sysctl", "net.ipv4.ip_forward=1", `{"Sysctls":[{"Key":"net.ipv4.ip_forward","Value":"1"}]}`},
 		{"sysctl", "kernel.sem=250 32000 32 1024", `{"Sysctls":[{"Key":"kernel.sem","Value":"250 32000 32 1024"}]}`},
+		{"sysctl", "net.a=1,net.b=2", `{"Sysctls":[{"Key":"net.a","Value":"1"},{"Key":"net.b","Value":"2"}]}`},
+		{"sysctl", `"net.ipv4.ip_local_reserved_ports=80,443",net.b=2`, `{"Sysctls":[{"Key":"net.ipv4.ip_local_reserved_ports","Value":"80,443"},{"Key":"net.b","Value":"2"}]}`},
 		{"ulimit", "nofile=1024:2048", `{"Rlimits":[{"Name":"nofile","Soft":1024,"Hard":2048}]}`},
 		{"ulimit", "RLIMIT_CORE=0", `{"Rlimits":[{"Name":"core"}]}`},
 		{"ulimit", "nproc=5:-1", `{"Rlimits":[{"Name":"nproc","Soft":5,"Hard":-1}]}`},
@@ -77,7 +80,9 @@ func TestValues(t *testing.T) {
 		{"device", "/dev/null", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rwm"}]}`},
 		{"device", "/dev/null:rw", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rw"}]}`},
 		{"device", "/dev/null:/dev/x:r", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/x","Perm":"r"}]}`},
-		{"unsetenv", "PATH", `{"UnsetEnv":["PATH"]}`},
+		{"device", "/dev/null,/dev/zero:/dev/z", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rwm"},{"Src":"/dev/zero","Dst":"/dev/z","Perm":"rwm"}]}`},
+		{"expose", "80,81-90/udp", `{}`},
+		{"unsetenv", "PATH,TERM", `{"UnsetEnv":["PATH","TERM"]}`},
 		{"hosts-file", "none", `{"HostsFile":"none"}`},
 		{"hostuser", "root", hostRoot(t)},
 		{"passwd", "false", `{"Passwd":false}`},
@@ -108,37 +113,37 @@ func TestValuesRefused(t *testing.T) {
 		{"entrypoint", "[1]"},
 		{"entrypoint", "[unclosed"},
 		{"workdir", "rel"},
-		{"umask", "1777"}, {"umask", "9"}, {"umask", ""},
-		{"tz", "../../etc/shadow"}, {"tz", "/etc/localtime"}, {"tz", ""}, {"tz", "a\nb"}, {"tz", "Nowhere/Land"},
-		{"hostname", "x\nevil"}, {"hostname", ""}, {"hostname", "a b"}, {"hostname", "-x"}, {"hostname", strings.Repeat("a", 65)},
+		{"umask", "1777"}, {"umask", "9"},
+		{"tz", "../../etc/shadow"}, {"tz", "/etc/localtime"}, {"tz", "a\nb"}, {"tz", "Nowhere/Land"},
+		{"hostname", "x\nevil"}, {"hostname", "a b"}, {"hostname", "-x"}, {"hostname", strings.Repeat("a", 65)},
 		{"add-host", "a"}, {"add-host", "a:b"}, {"add-host", "a\n1.2.3.4 b:1.2.3.4"}, {"add-host", ":1.2.3.4"},
 		{"add-host", "a:1.2.3.4\nx"}, {"add-host", "a:fe80::1%eth0"}, {"add-host", "a:host-gateway"},
-		{"dns", "one.one"}, {"dns", "1.1.1.1\nnameserver 2.2.2.2"}, {"dns", ""},
+		{"dns", "one.one"}, {"dns", "1.1.1.1\nnameserver 2.2.2.2"}, {"dns", ","},
 		{"dns-search", "a b"}, {"dns-search", "a\nb"},
-		{"dns-option", "a b"}, {"dns-option", ""}, {"dns-option", "a\nb"},
-		{"group-add", ""}, {"group-add", "a:b"},
+		{"dns-option", "a b"}, {"dns-option", ","}, {"dns-option", "a\nb"},
+		{"group-add", ","}, {"group-add", "a:b"},
 		{"hostuser", "a:b"}, {"hostuser", "no.such.user"}, {"hostuser", "a\nb"},
 		{"passwd-entry", "a\nroot::0:0"},
 		{"ipc", "wibble"}, {"pid", "container:x"}, {"uts", "shareable"}, {"cgroupns", "x"},
-		{"network", ""}, {"network", "none:x"}, {"network", "pasta"}, {"network", "slirp4netns:mtu=1"}, {"network", "mynet"},
+		{"network", "none:x"}, {"network", "pasta"}, {"network", "slirp4netns:mtu=1"}, {"network", "mynet"},
 		{"image-volume", "x"},
 		{"shm-size", "-1"},
 		{"sysctl", "net.x"}, {"sysctl", "=1"}, {"sysctl", "a b=1"}, {"sysctl", "../x=1"}, {"sysctl", "net.x=1\n"},
 		{"ulimit", "nofile"}, {"ulimit", "x=1"}, {"ulimit", "nofile=2:1"}, {"ulimit", "nofile=-1:5"}, {"ulimit", "nofile=x"}, {"ulimit", "nofile=1:2:3"},
 		{"oom-score-adj", "1001"}, {"oom-score-adj", "x"},
-		{"stop-signal", "0"}, {"stop-signal", "99"}, {"stop-signal", "SIGKILL\n"}, {"stop-signal", "SIGWIBBLE"}, {"stop-signal", "RTMIN+31"}, {"stop-signal", ""},
+		{"stop-signal", "0"}, {"stop-signal", "99"}, {"stop-signal", "SIGKILL\n"}, {"stop-signal", "SIGWIBBLE"}, {"stop-signal", "RTMIN+31"},
 		{"stop-timeout", "-1"}, {"timeout", "soon"},
 		{"label", "=x"},
 		{"sdnotify", "conmon"}, {"sdnotify", "x"},
-		{"cap-add", "wibble"}, {"cap-drop", ""},
+		{"cap-add", "wibble"}, {"cap-drop", ","}, {"cap-add", "NET_ADMIN,"}, {"cap-add", "\"NET_ADMIN\nx\""}, {"cap-add", "\"NET_ADMIN"},
 		{"preset", "wibble"},
 		{"security-opt", "wibble"}, {"security-opt", "seccomp="}, {"security-opt", "seccomp=/nonesuch"}, {"security-opt", "mask=rel"},
 		{"security-opt", "proc-opts=gid=5"}, {"security-opt", "proc-opts=hidepid=2,rw"}, {"security-opt", "label=wibble"},
 		{"security-opt", "systempaths=x"}, {"security-opt", "no-new-privileges=perhaps"},
 		{"device", "null"}, {"device", "/etc/passwd"}, {"device", "/dev/null:/dev/x:q"}, {"device", "/dev/nonesuch"}, {"device", "vendor.com/gpu=all"},
 		{"preserve-fd", "0"}, {"preserve-fd", "x"}, {"preserve-fd", "-1"}, {"preserve-fd", "999999"}, {"preserve-fds", "900000"},
-		{"unsetenv", ""}, {"unsetenv", "A=1"},
-		{"hosts-file", ""}, {"hosts-file", "/nonesuch"},
+		{"unsetenv", ","}, {"env", "=x"}, {"unsetenv", "A=1"},
+		{"hosts-file", "/nonesuch"},
 		{"env-file", "/nonesuch"},
 		{"format", "xml"}, {"pull", "sometimes"}, {"retry", "-1"}, {"retry-delay", "x"},
 		{"secret", "name"}, {"secret", "id=a"}, {"secret", "id=../x,env=HOME"}, {"secret", "id=a,env=HOME,src=/x"}, {"secret", "id=a,env=NONE"},
@@ -148,6 +153,29 @@ func TestValuesRefused(t *testing.T) {
 		r := newRunArgs(testApp())
 		if err := setFlag(r, test.flag, test.value); err == nil {
 			t.Errorf("--%s %q was accepted", test.flag, test.value)
+		}
+	}
+}
+
+// Scripts pass --flag "$UNSET", and podman takes that as if the flag were not there.
+func TestEmptyValues(t *testing.T) {
+	var empty []string
+	for _, name := range []string{
+		"add-host", "arch", "authfile", "cap-add", "cap-drop", "cgroupns", "cgroups", "device", "dns", "dns-option", "dns-search", "env", "env-file",
+		"expose", "gidmap", "group-add", "hostname", "hostuser", "image-volume", "ipc", "log-driver", "network", "passwd-entry", "pid",
+		"platform", "preset", "pull", "restart", "sdnotify", "shm-size", "stop-signal", "subuidname", "sysctl", "systemd", "tz", "uidmap", "ulimit",
+		"umask", "unsetenv", "user", "userns", "uts", "workdir",
+	} {
+		empty = append(empty, "--"+name+"=")
+	}
+	without, _, _ := parseRun(nil)
+	r, stderr, err := parseRun(append([]string{"--hostname=x", "--pid=host", "--umask=0", "--shm-size=1"}, empty...))
+	if err != nil || stderr != "" || !reflect.DeepEqual(r.spec, without.spec) {
+		t.Errorf("%v, stderr %q, %v", err, stderr, filled(reflect.ValueOf(r.spec)))
+	}
+	for _, name := range []string{"label", "mount", "oom-score-adj", "preserve-fds", "secret", "security-opt", "timeout", "tmpfs", "volume"} {
+		if _, _, err := parseRun([]string{"--" + name + "="}); err == nil {
+			t.Errorf("--%s '' was accepted", name)
 		}
 	}
 }
@@ -252,7 +280,7 @@ func TestPreserveFDs(t *testing.T) {
 		fds = append(fds, int(f.Fd()))
 	}
 	r := newRunArgs(testApp())
-	if err := r.preserveFD(itoa(fds[0]) + "," + itoa(fds[2])); err != nil {
+	if err := setFlag(r, "preserve-fd", itoa(fds[0])+","+itoa(fds[2])); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.preserveFD(itoa(fds[0])); err != nil {

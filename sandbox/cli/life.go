@@ -66,15 +66,10 @@ func signalName(s string) (string, error) {
 	return name, nil
 }
 
-func (a *runArgs) setStopSignal(s string) (err error) {
-	a.spec.StopSignal, err = signalName(s)
-	return err
-}
-
 // setSdnotify reads container, which hands on the socket that systemd gave us, or ignore.
 func (a *runArgs) setSdnotify(s string) error {
 	switch s {
-	case "ignore":
+	case "", "ignore":
 		a.spec.SdnotifySocket = ""
 		return nil
 	case "container":
@@ -101,7 +96,7 @@ func (a *runArgs) addLabel(s string) error {
 
 // setLogDriver accepts the two that keep no log.
 func (a *runArgs) setLogDriver(s string) error {
-	if s == "none" || s == "passthrough" {
+	if s == "" || s == "none" || s == "passthrough" {
 		return nil
 	}
 	return &usageError{msg: fmt.Sprintf("%s: logs are not built into this version of sbx", quoteArg(s))}
@@ -124,6 +119,9 @@ func (a *runArgs) setRestart(s string) error {
 }
 
 func (a *runArgs) setSystemd(s string) error {
+	if s == "" {
+		return nil
+	}
 	if on, err := strconv.ParseBool(s); err != nil && s != "always" {
 		return fmt.Errorf("%s: not one of true, false, always", quoteArg(s))
 	} else if on || s == "always" {

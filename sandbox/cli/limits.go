@@ -52,14 +52,9 @@ func (a *runArgs) addUlimit(s string) error {
 		a.spec.RlimitsOfHost = true
 		return nil
 	}
-	for _, one := range splitComma(s) {
-		r, err := parseUlimit(one)
-		if err != nil {
-			return err
-		}
-		a.spec.Rlimits = append(a.spec.Rlimits, r)
-	}
-	return nil
+	r, err := parseUlimit(s)
+	a.spec.Rlimits = append(a.spec.Rlimits, r)
+	return err
 }
 
 // addSysctl checks the form; which ones a namespace has is for the plan to say.
@@ -93,6 +88,10 @@ func (a *runArgs) setOOMScoreAdj(s string) error {
 }
 
 func (a *runArgs) setShmSize(s string) error {
+	if s == "" {
+		a.spec.ShmSize = nil
+		return nil
+	}
 	n, err := parseSize(s)
 	a.spec.ShmSize = &n
 	return err
@@ -101,7 +100,7 @@ func (a *runArgs) setShmSize(s string) error {
 // setCgroups accepts what is so without the flag: no limits, no cgroup of its own.
 func (a *runArgs) setCgroups(s string) error {
 	switch s {
-	case "disabled":
+	case "", "disabled":
 		return nil
 	case "enabled", "no-conmon", "split", "auto":
 		return &usageError{msg: s + ": " + noLimits}

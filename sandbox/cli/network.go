@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,14 +15,14 @@ import (
 func (a *runArgs) setNetwork(s string) error {
 	mode, _, _ := strings.Cut(s, ":")
 	switch s {
+	case "": // as it is without the flag
+		return nil
 	case "none", "host":
 		if a.spec.Network != "" && a.spec.Network != s {
 			return fmt.Errorf("%s: already %s", s, a.spec.Network)
 		}
 		a.spec.Network = s
 		return nil
-	case "":
-		return fmt.Errorf("an empty name")
 	}
 	switch mode {
 	case "none", "host":
@@ -31,36 +32,18 @@ func (a *runArgs) setNetwork(s string) error {
 }
 
 // namespace checks a namespace that is private or the host's.
-func namespace(s string, also ...string) (string, error) {
-	for _, word := range append(also, "private", "host") {
-		if s == word {
-			return s, nil
-		}
+func namespace(s string) (string, error) { return oneOf(s, "private", "host") }
+
+func ipcNamespace(s string) (string, error) { return oneOf(s, "private", "host", "shareable", "none") }
+
+func oneOf(s string, modes ...string) (string, error) {
+	if slices.Contains(modes, s) {
+		return s, nil
 	}
 	if mode, _, _ := strings.Cut(s, ":"); mode == "container" || mode == "ns" {
 		return "", &usageError{msg: fmt.Sprintf("%s: joining a namespace is not built into this version of sbx", quoteArg(s))}
 	}
-	return "", fmt.Errorf("%s: not one of %s", quoteArg(s), strings.Join(append([]string{"private", "host"}, also...), ", "))
-}
-
-func (a *runArgs) setPID(s string) (err error) {
-	a.spec.PID, err = namespace(s)
-	return err
-}
-
-func (a *runArgs) setIPC(s string) (err error) {
-	a.spec.IPC, err = namespace(s, "shareable", "none")
-	return err
-}
-
-func (a *runArgs) setUTS(s string) (err error) {
-	a.spec.UTS, err = namespace(s)
-	return err
-}
-
-func (a *runArgs) setCgroupNS(s string) (err error) {
-	a.spec.CgroupNS, err = namespace(s)
-	return err
+	return "", fmt.Errorf("%s: not one of %s", quoteArg(s), strings.Join(modes, ", "))
 }
 
 // checkHostname accepts what may stand in /etc/hosts and be given to sethostname(2).
@@ -76,10 +59,7 @@ func checkHostname(s string, max int) error {
 	return nil
 }
 
-func (a *runArgs) setHostname(s string) error {
-	a.spec.Hostname = s
-	return checkHostname(s, 64) // __NEW_UTS_LEN
-}
+func hostname(s string) (string, error) { return s, checkHostname(s, 64) } // __NEW_UTS_LEN
 
 // addHost reads --add-host NAME[;NAME...]:ADDRESS.
 func (a *runArgs) addHost(s string) error {
@@ -106,59 +86,47 @@ func (a *runArgs) addHost(s string) error {
 	return nil
 }
 
-func (a *runArgs) setHostsFile(s string) error {
-	switch s {
-	case "none", "image":
-		a.spec.HostsFile = s
-		return nil
-	case "":
-		return fmt.Errorf("not none, image, or a file")
+// hostsFile reads none, image, or the name of a file.
+func hostsFile(s string) (string, error) {
+	if s == "none" || s == "image" {
+		return s, nil
 	}
 	abs, err := filepath.Abs(s)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if _, err := os.Stat(abs); err != nil {
-		return err
-	}
-	a.spec.HostsFile = abs
-	return nil
+	_, err = os.Stat(abs)
+	return abs, err
 }
 
 func (a *runArgs) addDNS(s string) error {
-	for _, word := range splitComma(s) {
-		if word != "none" {
-			ip, err := netip.ParseAddr(word)
-			if err != nil {
-				return fmt.Errorf("%s: not an address", quoteArg(word))
-			}
-			word = ip.String()
+	if s != "none" {
+		ip, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("%s: not an address", quoteArg(s))
 		}
-		a.spec.DNS = append(a.spec.DNS, word)
+		s = ip.String()
 	}
+	a.spec.DNS = append(a.spec.DNS, s)
 	return nil
 }
 
 func (a *runArgs) addDNSOption(s string) error {
-	for _, word := range splitComma(s) {
-		if word == "" || strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			return fmt.Errorf("%s: not an option of resolv.conf", quoteArg(word))
-		}
-		a.spec.DNSOptions = append(a.spec.DNSOptions, word)
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return fmt.Errorf("%s: not an option of resolv.conf", quoteArg(s))
 	}
+	a.spec.DNSOptions = append(a.spec.DNSOptions, s)
 	return nil
 }
 
+// addDNSSearch reads a domain; a dot alone means no search at all.
 func (a *runArgs) addDNSSearch(s string) error {
-	for _, word := range splitComma(s) {
-		// A dot, or nothing, means no search at all.
-		if word != "" && word != "." {
-			if err := checkHostname(strings.TrimSuffix(word, "."), 255); err != nil {
-				return err
-			}
+	if s != "." {
+		if err := checkHostname(strings.TrimSuffix(s, "."), 255); err != nil {
+			return err
 		}
-		a.spec.DNSSearch = append(a.spec.DNSSearch, word)
 	}
+	a.spec.DNSSearch = append(a.spec.DNSSearch, s)
 	return nil
 }
 

@@ -23,7 +23,9 @@ type runFlag struct {
 	name, short string
 	class       class
 	boolean     bool                         // --flag is --flag=true
+	list        bool                         // the value is words between commas, one after the other for set
 	to          func(*runArgs) any           // the variable that takes the value
+	read        func(string) (string, error) // for to: checks a text; an empty one is as without the flag
 	set         func(*runArgs, string) error // or what to do with the value
 	note        string                       // why it does not work
 }
@@ -61,15 +63,15 @@ var runFlags = [...]runFlag{
 
 	// The command.
 	{name: "entrypoint", set: (*runArgs).setEntrypoint},
-	{name: "workdir", short: "w", set: (*runArgs).setWorkdir},
-	{name: "user", short: "u", set: (*runArgs).setUser},
-	{name: "group-add", set: (*runArgs).addGroup},
-	{name: "hostuser", set: (*runArgs).addHostUser},
+	{name: "workdir", short: "w", to: func(a *runArgs) any { return &a.spec.Workdir }, read: insidePath},
+	{name: "user", short: "u", to: func(a *runArgs) any { return &a.spec.User }, read: userWords},
+	{name: "group-add", list: true, set: (*runArgs).addGroup},
+	{name: "hostuser", list: true, set: (*runArgs).addHostUser},
 	{name: "passwd", boolean: true, to: func(a *runArgs) any { return &a.spec.Passwd }},
-	{name: "passwd-entry", set: (*runArgs).setPasswdEntry},
+	{name: "passwd-entry", to: func(a *runArgs) any { return &a.spec.PasswdEntry }, read: oneLineText},
 	{name: "group-entry", class: ignored, note: "the entry in /etc/group is always sbx's own"},
-	{name: "umask", set: (*runArgs).setUmask},
-	{name: "tz", set: (*runArgs).setTimezone},
+	{name: "umask", to: func(a *runArgs) any { return &a.spec.Umask }, read: umask},
+	{name: "tz", to: func(a *runArgs) any { return &a.spec.Timezone }, read: timezone},
 	{name: "init", boolean: true, to: func(a *runArgs) any { return &a.spec.Init }},
 	{name: "init-path", class: ignored, note: "sbx has its init built in"},
 	{name: "personality", class: ignored, note: "run setarch in the sandbox instead"},
@@ -78,20 +80,20 @@ var runFlags = [...]runFlag{
 	// Terminal, descriptors, signals.
 	{name: "interactive", short: "i", boolean: true, to: func(a *runArgs) any { return &a.spec.Interactive }},
 	{name: "tty", short: "t", boolean: true, to: func(a *runArgs) any { return &a.spec.Terminal }},
-	{name: "preserve-fd", set: (*runArgs).preserveFD},
+	{name: "preserve-fd", list: true, set: (*runArgs).preserveFD},
 	{name: "preserve-fds", set: (*runArgs).preserveFDs},
 	{name: "sig-proxy", boolean: true, to: func(a *runArgs) any { return &a.spec.SigProxy }},
-	{name: "stop-signal", set: (*runArgs).setStopSignal},
+	{name: "stop-signal", to: func(a *runArgs) any { return &a.spec.StopSignal }, read: signalName},
 	{name: "stop-timeout", set: (*runArgs).setStopTimeout},
 	{name: "sdnotify", set: (*runArgs).setSdnotify},
 
 	// The environment.
 	{name: "env", short: "e", set: (*runArgs).addEnv},
-	{name: "env-file", set: (*runArgs).addEnvFile},
+	{name: "env-file", list: true, set: (*runArgs).addEnvFile},
 	{name: "env-host", boolean: true, to: func(a *runArgs) any { return &a.envHost }},
 	{name: "env-merge", class: ignored, note: "write the value out with --env"},
 	{name: "http-proxy", boolean: true, to: func(a *runArgs) any { return &a.httpProxy }},
-	{name: "unsetenv", set: (*runArgs).unsetEnv},
+	{name: "unsetenv", list: true, set: (*runArgs).unsetEnv},
 	{name: "unsetenv-all", boolean: true, to: func(a *runArgs) any { return &a.spec.UnsetEnvAll }},
 	{name: "secret", set: (*runArgs).addSecret},
 
@@ -99,8 +101,8 @@ var runFlags = [...]runFlag{
 	{name: "volume", short: "v", set: (*runArgs).addVolume},
 	{name: "mount", set: (*runArgs).addMount},
 	{name: "tmpfs", set: (*runArgs).addTmpfs},
-	{name: "image-volume", set: (*runArgs).setImageVolume},
-	{name: "device", set: (*runArgs).addDevice},
+	{name: "image-volume", to: func(a *runArgs) any { return &a.spec.ImageVolumes }, read: imageVolume},
+	{name: "device", list: true, set: (*runArgs).addDevice},
 	{name: "read-only", boolean: true, to: func(a *runArgs) any { return &a.spec.ReadOnly }},
 	{name: "read-only-tmpfs", boolean: true, to: func(a *runArgs) any { return &a.spec.ReadOnlyTmpfs }},
 	{name: "shm-size", set: (*runArgs).setShmSize},
@@ -112,29 +114,29 @@ var runFlags = [...]runFlag{
 
 	// Namespaces and ids.
 	{name: "userns", set: (*runArgs).setUserNS},
-	{name: "uidmap", set: (*runArgs).addUIDMap},
-	{name: "gidmap", set: (*runArgs).addGIDMap},
-	{name: "subuidname", set: (*runArgs).setSubUIDName},
-	{name: "subgidname", set: (*runArgs).setSubGIDName},
-	{name: "pid", set: (*runArgs).setPID},
-	{name: "ipc", set: (*runArgs).setIPC},
-	{name: "uts", set: (*runArgs).setUTS},
-	{name: "cgroupns", set: (*runArgs).setCgroupNS},
-	{name: "hostname", short: "h", set: (*runArgs).setHostname},
+	{name: "uidmap", list: true, set: (*runArgs).addUIDMap},
+	{name: "gidmap", list: true, set: (*runArgs).addGIDMap},
+	{name: "subuidname", to: func(a *runArgs) any { return &a.spec.UserNS.SubUIDName }, read: userWord},
+	{name: "subgidname", to: func(a *runArgs) any { return &a.spec.UserNS.SubGIDName }, read: userWord},
+	{name: "pid", to: func(a *runArgs) any { return &a.spec.PID }, read: namespace},
+	{name: "ipc", to: func(a *runArgs) any { return &a.spec.IPC }, read: ipcNamespace},
+	{name: "uts", to: func(a *runArgs) any { return &a.spec.UTS }, read: namespace},
+	{name: "cgroupns", to: func(a *runArgs) any { return &a.spec.CgroupNS }, read: namespace},
+	{name: "hostname", short: "h", to: func(a *runArgs) any { return &a.spec.Hostname }, read: hostname},
 	{name: "no-hostname", boolean: true, to: func(a *runArgs) any { return &a.spec.NoHostname }},
 	{name: "domainname", class: ignored, note: "write it into --hostname"},
 
 	// The network.
 	{name: "network", set: (*runArgs).setNetwork},
 	{name: "net", set: (*runArgs).setNetwork},
-	{name: "add-host", set: (*runArgs).addHost},
-	{name: "hosts-file", set: (*runArgs).setHostsFile},
+	{name: "add-host", list: true, set: (*runArgs).addHost},
+	{name: "hosts-file", to: func(a *runArgs) any { return &a.spec.HostsFile }, read: hostsFile},
 	{name: "no-hosts", boolean: true, to: func(a *runArgs) any { return &a.spec.NoHosts }},
-	{name: "dns", set: (*runArgs).addDNS},
-	{name: "dns-option", set: (*runArgs).addDNSOption},
-	{name: "dns-opt", set: (*runArgs).addDNSOption}, // docker's name
-	{name: "dns-search", set: (*runArgs).addDNSSearch},
-	{name: "expose", set: (*runArgs).expose},
+	{name: "dns", list: true, set: (*runArgs).addDNS},
+	{name: "dns-option", list: true, set: (*runArgs).addDNSOption},
+	{name: "dns-opt", list: true, set: (*runArgs).addDNSOption}, // docker's name
+	{name: "dns-search", list: true, set: (*runArgs).addDNSSearch},
+	{name: "expose", list: true, set: (*runArgs).expose},
 	{name: "publish", short: "p", class: absent, note: noNetwork},
 	{name: "publish-all", short: "P", class: absent, boolean: true, note: noNetwork},
 	{name: "ip", class: absent, note: noNetwork},
@@ -145,17 +147,17 @@ var runFlags = [...]runFlag{
 	{name: "link", class: refused, note: "sandboxes cannot be linked"},
 
 	// Security.
-	{name: "preset", set: (*runArgs).setPreset},
+	{name: "preset", to: func(a *runArgs) any { return &a.spec.Security.Preset }, read: preset},
 	{name: "privileged", boolean: true, to: func(a *runArgs) any { return &a.privileged }},
-	{name: "cap-add", set: (*runArgs).capAdd},
-	{name: "cap-drop", set: (*runArgs).capDrop},
+	{name: "cap-add", list: true, set: (*runArgs).capAdd},
+	{name: "cap-drop", list: true, set: (*runArgs).capDrop},
 	{name: "security-opt", set: (*runArgs).addSecurityOpt},
 	{name: "seccomp-policy", class: ignored, note: "the profile comes from --security-opt seccomp= or the preset"},
 	{name: "isolation", set: (*runArgs).setIsolation},
 
 	// Limits.
-	{name: "ulimit", set: (*runArgs).addUlimit},
-	{name: "sysctl", set: (*runArgs).addSysctl},
+	{name: "ulimit", list: true, set: (*runArgs).addUlimit},
+	{name: "sysctl", list: true, set: (*runArgs).addSysctl},
 	{name: "oom-score-adj", set: (*runArgs).setOOMScoreAdj},
 	{name: "cgroups", set: (*runArgs).setCgroups},
 	{name: "blkio-weight", class: absent, note: noLimits},
@@ -272,8 +274,17 @@ func (v *runValue) Set(s string) error {
 	case absent, refused:
 		return &usageError{msg: f.note}
 	}
-	if f.set != nil {
+	switch {
+	case f.list:
+		return eachWord(s, func(word string) error { return f.set(v.args, word) })
+	case f.set != nil:
 		return f.set(v.args, s)
+	case f.read != nil && s != "":
+		read, err := f.read(s)
+		if err != nil {
+			return err
+		}
+		s = read
 	}
 	return assign(f.to(v.args), s)
 }

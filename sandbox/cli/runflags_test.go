@@ -99,8 +99,8 @@ func TestClassesBehave(t *testing.T) {
 		v := runValue{flag: f, args: newRunArgs(a)}
 		switch f.class {
 		case works:
-			if (f.to == nil) == (f.set == nil) || f.note != "" {
-				t.Errorf("--%s: exactly one of to and set, and no note", f.name)
+			if (f.to == nil) == (f.set == nil) || f.read != nil && f.to == nil || f.list && f.set == nil || f.note != "" {
+				t.Errorf("--%s: exactly one of to and set, read with to, list with set, and no note", f.name)
 			}
 			if f.to != nil && f.boolean {
 				if err := v.Set("true"); err != nil {

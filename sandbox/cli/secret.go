@@ -183,16 +183,11 @@ func (a *runArgs) addSecret(s string) error {
 }
 
 func (a *runArgs) preserveFD(s string) error {
-	for _, word := range splitComma(s) {
-		fd, err := parseFD(word)
-		if err != nil {
-			return err
-		}
-		if err := a.keepFD(fd); err != nil {
-			return err
-		}
+	fd, err := parseFD(s)
+	if err != nil {
+		return err
 	}
-	return nil
+	return a.keepFD(fd)
 }
 
 // preserveFDs is --preserve-fds N: descriptors 3 to 3+N-1.

@@ -9,36 +9,27 @@ import (
 	"sbx/sandbox/policy"
 )
 
-func (a *runArgs) setPreset(s string) error {
-	if _, err := policy.Find(s); err != nil {
+func preset(s string) (string, error) {
+	_, err := policy.Find(s)
+	return s, err
+}
+
+// addCapability takes the name of a capability, with or without its CAP_, or ALL.
+func addCapability(to *[]string, s string) error {
+	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
+	if known := policy.CapNames(); name != "ALL" && !slices.Contains(known, "CAP_"+name) {
+		err := &usageError{msg: quoteArg(s) + ": no such capability"}
+		if near := nearest("CAP_"+name, known); near != "" {
+			err.hint = "did you mean " + strings.TrimPrefix(near, "CAP_") + "?"
+		}
 		return err
 	}
-	a.spec.Security.Preset = s
+	*to = append(*to, name)
 	return nil
 }
 
-// capability gives the name of a capability without its CAP_, or ALL.
-func capability(s string) (string, error) {
-	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
-	if name != "ALL" && !slices.Contains(policy.CapNames(), "CAP_"+name) {
-		return "", fmt.Errorf("%s: no such capability", quoteArg(s))
-	}
-	return name, nil
-}
-
-func addCapabilities(to *[]string, s string) error {
-	for _, word := range splitComma(s) {
-		name, err := capability(word)
-		if err != nil {
-			return err
-		}
-		*to = append(*to, name)
-	}
-	return nil
-}
-
-func (a *runArgs) capAdd(s string) error  { return addCapabilities(&a.spec.Security.CapAdd, s) }
-func (a *runArgs) capDrop(s string) error { return addCapabilities(&a.spec.Security.CapDrop, s) }
+func (a *runArgs) capAdd(s string) error  { return addCapability(&a.spec.Security.CapAdd, s) }
+func (a *runArgs) capDrop(s string) error { return addCapability(&a.spec.Security.CapDrop, s) }
 
 // addSecurityOpt reads one --security-opt. docker also writes a colon for the first =.
 func (a *runArgs) addSecurityOpt(s string) (err error) {
@@ -71,7 +62,7 @@ func (a *runArgs) addSecurityOpt(s string) (err error) {
 		}
 		sec.Unmask = append(sec.Unmask, "ALL")
 	case "proc-opts":
-		for _, opt := range splitComma(value) {
+		for opt := range strings.SplitSeq(value, ",") {
 			if err := checkProcOption(opt); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ func parseTmpfs(s string) (m sandbox.Mount, err error) {
 	m.Type = "tmpfs"
 	dst, opts, hasOpts := strings.Cut(s, ":")
 	if m.Dst, err = insidePath(dst); err != nil || !hasOpts || opts == "" {
-		return m, firstError(err, checkMount(&m))
+		return m, cmp.Or(err, checkMount(&m))
 	}
 	for opt := range strings.SplitSeq(opts, ",") {
 		key, value, hasValue := strings.Cut(opt, "=")

@@ -44,33 +44,18 @@ func checkUserWord(s string) error {
 	return nil
 }
 
-func (a *runArgs) setUser(s string) error {
-	a.spec.User = s
-	if s == "" {
-		return nil // as it is without the flag
-	}
-	return checkUser(s)
-}
+func userWords(s string) (string, error) { return s, checkUser(s) }
+func userWord(s string) (string, error)  { return s, checkUserWord(s) }
 
 func (a *runArgs) addGroup(s string) error {
-	for _, g := range splitComma(s) {
-		if err := checkUserWord(g); err != nil {
-			return err
-		}
-		a.spec.GroupAdd = append(a.spec.GroupAdd, g)
-	}
-	return nil
+	a.spec.GroupAdd = append(a.spec.GroupAdd, s)
+	return checkUserWord(s)
 }
 
 func (a *runArgs) addHostUser(s string) error {
-	for _, name := range splitComma(s) {
-		line, err := hostUser(name)
-		if err != nil {
-			return err
-		}
-		a.spec.HostUsers = append(a.spec.HostUsers, line)
-	}
-	return nil
+	line, err := hostUser(s)
+	a.spec.HostUsers = append(a.spec.HostUsers, line)
+	return err
 }
 
 // hostUser returns the line of passwd for a user of the host, given by name or id.
@@ -97,36 +82,23 @@ func hostUser(name string) (string, error) {
 	return strings.Join([]string{plain(u.Username), "*", plain(u.Uid), plain(u.Gid), plain(u.Name), plain(u.HomeDir), "/bin/sh"}, ":"), nil
 }
 
-func (a *runArgs) setPasswdEntry(s string) error {
-	a.spec.PasswdEntry = s
-	return noControl(s)
-}
-
-func (a *runArgs) setUmask(s string) error {
-	mode, err := parseMode(s)
-	if err != nil || mode > 0o777 {
-		return fmt.Errorf("%s: not an octal umask", quoteArg(s))
+func umask(s string) (string, error) {
+	if mode, err := parseMode(s); err != nil || mode > 0o777 {
+		return "", fmt.Errorf("%s: not an octal umask", quoteArg(s))
 	}
-	a.spec.Umask = s
-	return nil
+	return s, nil
 }
 
-func (a *runArgs) setTimezone(s string) error {
-	if s == "" || s[0] == '/' || strings.Contains(s, "..") || noControl(s) != nil {
-		return fmt.Errorf("%s: not a time zone like Europe/Berlin, or local", quoteArg(s))
+func timezone(s string) (string, error) {
+	if s[0] == '/' || strings.Contains(s, "..") || noControl(s) != nil {
+		return "", fmt.Errorf("%s: not a time zone like Europe/Berlin, or local", quoteArg(s))
 	}
 	if s != "local" {
 		if _, err := os.Stat("/usr/share/zoneinfo/" + s); err != nil {
-			return fmt.Errorf("%s: no such time zone here: %w", quoteArg(s), err)
+			return "", fmt.Errorf("%s: no such time zone here: %w", quoteArg(s), err)
 		}
 	}
-	a.spec.Timezone = s
-	return nil
-}
-
-func (a *runArgs) setWorkdir(s string) (err error) {
-	a.spec.Workdir, err = insidePath(s)
-	return err
+	return s, nil
 }
 
 func (a *runArgs) setStopTimeout(s string) (err error) {
@@ -228,28 +200,13 @@ flags:
 }
 
 func addIDMap(to *[]sandbox.IDMapFlag, s string) error {
-	for _, one := range splitComma(s) {
-		m, err := parseIDMap(one)
-		if err != nil {
-			return err
-		}
-		*to = append(*to, m)
-	}
-	return nil
+	m, err := parseIDMap(s)
+	*to = append(*to, m)
+	return err
 }
 
 func (a *runArgs) addUIDMap(s string) error { return addIDMap(&a.spec.UserNS.UIDMap, s) }
 func (a *runArgs) addGIDMap(s string) error { return addIDMap(&a.spec.UserNS.GIDMap, s) }
-
-func (a *runArgs) setSubUIDName(s string) error {
-	a.spec.UserNS.SubUIDName = s
-	return checkUserWord(s)
-}
-
-func (a *runArgs) setSubGIDName(s string) error {
-	a.spec.UserNS.SubGIDName = s
-	return checkUserWord(s)
-}
 
 // finishUserNS refuses contradictions that no single flag shows.
 func (a *runArgs) finishUserNS() error {

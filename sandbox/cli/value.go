@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"math"
@@ -89,6 +90,8 @@ func noControl(s string) error {
 	return nil
 }
 
+func oneLineText(s string) (string, error) { return s, noControl(s) }
+
 // isName reports whether s is ^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$, the form of every name that becomes a file name.
 func isName(s string) bool {
 	if s == "" || len(s) > 128 || !isAlnum(s[0]) {
@@ -117,5 +120,23 @@ func insidePath(s string) (string, error) {
 	return filepath.Clean(s), nil
 }
 
-// splitComma splits the lists for which podman allows commas.
-func splitComma(s string) []string { return strings.Split(s, ",") }
+// eachWord calls f with the words of a list, as podman reads it: between commas, those in double
+// quotes with commas of their own. Nothing at all is an empty list.
+func eachWord(s string, f func(string) error) error {
+	if s == "" {
+		return nil
+	}
+	words := strings.Split(s, ",")
+	if strings.Contains(s, `"`) {
+		var err error
+		if words, err = csv.NewReader(strings.NewReader(s)).Read(); err != nil || strings.ContainsAny(s, "\r\n") {
+			return fmt.Errorf("%s: not words between commas", quoteArg(s))
+		}
+	}
+	for _, word := range words {
+		if err := f(word); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -193,7 +194,7 @@ func (a *runArgs) addMount(s string) error {
 	}
 	binds, err := expandGlob(m)
 	for _, b := range binds {
-		err = firstError(err, a.add("mount", b))
+		err = cmp.Or(err, a.add("mount", b))
 	}
 	return err
 }
@@ -238,22 +239,12 @@ func (e *missingSource) Hint() string {
 	return "the source must exist; create it, or give the name of a volume"
 }
 
-func (a *runArgs) setImageVolume(s string) error {
+func imageVolume(s string) (string, error) {
 	switch s {
 	case "bind", "anonymous":
-		a.spec.ImageVolumes = "anonymous"
+		return "anonymous", nil
 	case "tmpfs", "ignore":
-		a.spec.ImageVolumes = s
-	default:
-		return fmt.Errorf("%s: not one of bind, tmpfs, ignore", quoteArg(s))
+		return s, nil
 	}
-	return nil
-}
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return "", fmt.Errorf("%s: not one of bind, tmpfs, ignore", quoteArg(s))
 }
