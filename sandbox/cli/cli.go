@@ -69,6 +69,7 @@ type app struct {
 	command string // the verb, for messages
 	root    string // --root; "" is the usual place
 	debug   bool
+	quiet   bool // --log-level error: no warnings
 }
 
 // Main runs sbx with argv and returns its exit status.
@@ -177,11 +178,13 @@ func defineGlobal(a *app, fs *pflag.FlagSet) (version *bool) {
 
 // setLogLevel reads --log-level: there is nothing between a warning and --debug.
 func (a *app) setLogLevel(s string) error {
+	a.debug, a.quiet = false, false
 	switch strings.ToLower(s) {
 	case "debug", "trace":
 		a.debug = true
-	case "info", "warn", "warning", "error", "fatal", "panic":
-		a.debug = false
+	case "info", "warn", "warning":
+	case "error", "fatal", "panic":
+		a.quiet = true
 	default:
 		return fmt.Errorf("%s: not one of debug, info, warn, error", quoteArg(s))
 	}
@@ -193,6 +196,9 @@ func (a *app) store() (*image.Store, error) { return image.Open(a.root) }
 
 // warn says one line on stderr and goes on.
 func (a *app) warn(format string, args ...any) {
+	if a.quiet {
+		return
+	}
 	fmt.Fprintf(a.stderr, "sbx: warning: %s: %s\n", a.command, sandbox.OneLine(fmt.Sprintf(format, args...)))
 }
 

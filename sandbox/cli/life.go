@@ -110,12 +110,26 @@ func (a *runArgs) setDetachKeys(s string) error {
 	return &usageError{msg: noDetach}
 }
 
-// setRestart accepts what is so without the flag, and warns of the others.
+// setRestart accepts what is so without the flag, and warns of the other policies.
 func (a *runArgs) setRestart(s string) error {
-	if s != "no" && s != "" {
+	policy, retries, hasRetries := strings.Cut(s, ":")
+	_, err := strconv.ParseUint(retries, 10, 31)
+	switch {
+	case s == "", s == "no":
+		return nil
+	case s == "always", s == "unless-stopped", policy == "on-failure" && (!hasRetries || err == nil):
 		a.app.warn("--restart is ignored: a service manager does that; see systemd.service(5)")
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s: not one of no, always, on-failure[:N], unless-stopped", quoteArg(s))
+}
+
+// setRm accepts how it is.
+func (a *runArgs) setRm(s string) error {
+	if on, err := parseBool(s); err != nil || on {
+		return err
+	}
+	return &usageError{msg: "nothing of a sandbox is kept in this version of sbx"}
 }
 
 func (a *runArgs) setSystemd(s string) error {

@@ -33,6 +33,7 @@ func parseMount(s string) (sandbox.Mount, error) {
 	default:
 		return m, fmt.Errorf("type=%s: not one of bind, volume, tmpfs, image, glob, devpts, ramfs", quoteArg(m.Type))
 	}
+	said := saidOnce{}
 	for _, f := range fields {
 		key, value, hasValue := strings.Cut(f, "=")
 		if kinds := mountKinds(key); kinds != "" && !strings.Contains(kinds, m.Type) {
@@ -40,6 +41,9 @@ func parseMount(s string) (sandbox.Mount, error) {
 		}
 		if err := mountField(&m, key, value, hasValue); err != nil {
 			return m, fmt.Errorf("%s: %w", quoteArg(key), err)
+		}
+		if err := said.add(key); err != nil {
+			return m, err
 		}
 	}
 	return finishMount(m)

@@ -187,7 +187,7 @@ var runFlags = [...]runFlag{
 	{name: "rdt-class", class: ignored, note: "it needs root"},
 
 	// Its life.
-	{name: "rm", boolean: true, to: func(a *runArgs) any { return new(bool) }}, // always so
+	{name: "rm", boolean: true, set: (*runArgs).setRm},
 	{name: "label", short: "l", set: (*runArgs).addLabel},
 	{name: "label-file", class: ignored, note: "use --label"},
 	{name: "annotation", class: ignored, note: noOCI},

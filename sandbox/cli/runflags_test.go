@@ -137,13 +137,13 @@ func TestQuietValues(t *testing.T) {
 			t.Errorf("%s: %v, stderr %q", args, err, stderr)
 		}
 	}
-	for _, args := range []string{"--restart always", "--systemd true", "--systemd=always"} {
+	for _, args := range []string{"--restart always", "--restart unless-stopped", "--restart on-failure", "--restart on-failure:3", "--systemd true", "--systemd=always"} {
 		if _, stderr, err := parseRun(strings.Fields(args)); err != nil || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: %v, stderr %q", args, err, stderr)
 		}
 	}
 	for _, args := range []string{
-		"--restart", "--detach-keys ctrl-x", "--log-driver k8s-file", "--expose 0", "--expose 9-8", "--expose x",
+		"--restart", "--restart bogus", "--restart on-failure:x", "--restart always:3", "--rm=false", "--rm=perhaps", "--detach-keys ctrl-x", "--log-driver k8s-file", "--expose 0", "--expose 9-8", "--expose x",
 		"--expose 80/icmp", "--isolation hyperv", "--cgroups wibble",
 	} {
 		if _, _, err := parseRun(strings.Fields(args)); err == nil {

@@ -18,6 +18,7 @@ func parseTmpfs(s string) (m sandbox.Mount, err error) {
 	if m.Dst, err = insidePath(dst); err != nil || !hasOpts || opts == "" {
 		return m, cmp.Or(err, checkMount(&m))
 	}
+	said := saidOnce{}
 	for opt := range strings.SplitSeq(opts, ",") {
 		key, value, hasValue := strings.Cut(opt, "=")
 		yes := true
@@ -37,7 +38,7 @@ func parseTmpfs(s string) (m sandbox.Mount, err error) {
 		default:
 			err = fmt.Errorf("%s: unknown option", quoteArg(opt))
 		}
-		if err != nil {
+		if err = cmp.Or(err, said.add(opt)); err != nil {
 			return m, err
 		}
 	}

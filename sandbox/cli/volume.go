@@ -39,12 +39,55 @@ func parseVolume(s string) (m sandbox.Mount, err error) {
 	if opts == "" {
 		return m, checkMount(&m)
 	}
+	said := saidOnce{}
 	for opt := range strings.SplitSeq(opts, ",") {
-		if err := volumeOption(&m, opt); err != nil {
+		if err := cmp.Or(volumeOption(&m, opt), said.add(opt)); err != nil {
 			return m, err
 		}
 	}
 	return m, checkMount(&m)
+}
+
+// saidOnce holds the options of one mount that were said, by what they decide: the last one
+// of ro and rw would win, and nobody would know.
+type saidOnce map[string]string
+
+func (said saidOnce) add(opt string) error {
+	opt, _, _ = strings.Cut(opt, "=")
+	about := opt
+	switch opt {
+	case "source":
+		about = "src"
+	case "destination", "target":
+		about = "dst"
+	case "rw", "readonly", "readwrite":
+		about = "ro"
+	case "Z", "relabel":
+		about = "z"
+	case "chown":
+		about = "U"
+	case "overlay":
+		about = "O"
+	case "nosuid", "nodev", "noexec", "nocopy", "notmpcopyup":
+		about = strings.TrimPrefix(opt, "no")
+	case "volume-nocopy":
+		about = "copy"
+	case "rbind", "bind-nonrecursive", "bind-recursive":
+		about = "bind"
+	case "private", "rprivate", "slave", "rslave", "shared", "rshared":
+		about = "bind-propagation"
+	case "tmpfs-size", "tmpfs-mode":
+		about = strings.TrimPrefix(opt, "tmpfs-")
+	}
+	before, again := said[about]
+	switch {
+	case again && before == opt:
+		return fmt.Errorf("%s: said twice", opt)
+	case again:
+		return fmt.Errorf("%s and %s exclude each other", before, opt)
+	}
+	said[about] = opt
+	return nil
 }
 
 // setSource decides between a path on the host and the name of a volume.
