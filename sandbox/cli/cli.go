@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -40,22 +41,28 @@ type command struct {
 	define  func(*app, *pflag.FlagSet) action // declares the flags; costs nothing else
 }
 
-// expand gives the verb that podman's and docker's longer spelling means.
-func expand(noun, verb string) string {
-	switch noun + " " + verb {
-	case "container run":
-		return "run"
-	case "image ls", "image list":
-		return "images"
-	case "image rm", "image remove":
-		return "rmi"
-	case "image pull", "image load", "image tag", "image inspect", "policy show":
-		if noun == "image" {
-			return verb
+type longForm struct{ noun, verb, name string }
+
+// longForms are podman's and docker's longer spellings, and policy's only one.
+var longForms = [...]longForm{
+	{"container", "run", "run"},
+	{"image", "ls", "images"}, {"image", "list", "images"}, {"image", "rm", "rmi"}, {"image", "remove", "rmi"},
+	{"image", "pull", "pull"}, {"image", "load", "load"}, {"image", "tag", "tag"}, {"image", "inspect", "inspect"},
+	{"policy", "show", "policy show"},
+}
+
+// verbsOf are the words that may follow a noun; none for a word that is no noun. page is the
+// help that explains them: of the only command there is, or the first page, "".
+func verbsOf(noun string) (verbs []string, page string) {
+	for _, l := range longForms {
+		if l.noun == noun {
+			verbs, page = append(verbs, l.verb), l.name
 		}
-		return noun + " " + verb
 	}
-	return ""
+	if len(verbs) > 1 {
+		page = ""
+	}
+	return verbs, page
 }
 
 // app is one invocation of sbx.
@@ -122,6 +129,9 @@ func (a *app) dispatch(args []string) (int, error) {
 	case len(args) == 0:
 		return 0, &usageError{msg: "no command given", hint: "sbx help lists the commands"}
 	}
+	if verbs, page := verbsOf(args[0]); verbs != nil && len(args) == 2 && (args[1] == "--help" || args[1] == "-h") {
+		return 0, a.help(page)
+	}
 	c, rest, err := findCommand(args)
 	if err != nil {
 		return 0, err
@@ -146,10 +156,17 @@ func (a *app) run(c *command, args []string) (int, error) {
 // findCommand returns the command that args begin with, and what follows it.
 func findCommand(args []string) (*command, []string, error) {
 	name, rest := args[0], args[1:]
-	if len(rest) > 0 {
-		if long := expand(name, rest[0]); long != "" {
-			name, rest = long, rest[1:]
+	if verbs, _ := verbsOf(name); verbs != nil {
+		hint := "after " + name + " comes " + strings.Join(verbs, ", ")
+		if len(rest) == 0 {
+			return nil, nil, &usageError{msg: name + " is not a whole command", hint: hint}
 		}
+		name, rest = name+" "+rest[0], rest[1:]
+		i := slices.IndexFunc(longForms[:], func(l longForm) bool { return l.noun+" "+l.verb == name })
+		if i < 0 {
+			return nil, nil, &usageError{msg: "unknown command: " + quoteArg(name), hint: hint}
+		}
+		name = longForms[i].name
 	}
 	table := commands()
 	for i := range table {
@@ -157,12 +174,12 @@ func findCommand(args []string) (*command, []string, error) {
 			return &table[i], rest, nil
 		}
 	}
-	err := &usageError{msg: "unknown command: " + quoteArg(args[0]), hint: "sbx help lists the commands"}
+	err := &usageError{msg: "unknown command: " + quoteArg(name), hint: "sbx help lists the commands"}
 	names := make([]string, len(table))
 	for i := range table {
 		names[i] = table[i].name
 	}
-	if near := nearest(args[0], names); near != "" {
+	if near := nearest(name, names); near != "" {
 		err.hint = "did you mean sbx " + near + "?"
 	}
 	return nil, nil, err

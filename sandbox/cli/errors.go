@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"sbx/sandbox"
+	"sbx/sandbox/image"
 )
 
 // statusFailed is the exit status when sbx itself failed, as with podman, docker and chroot(1).
@@ -33,7 +34,8 @@ func (e *flagError) Unwrap() error { return e.err }
 func blame(command string, err error) error {
 	var usage *usageError
 	var flag *flagError
-	if errors.As(err, &usage) || errors.As(err, &flag) {
+	var name *image.NameError
+	if errors.As(err, &usage) || errors.As(err, &flag) || errors.As(err, &name) {
 		return fmt.Errorf("%s: %w", command, err)
 	}
 	return err
@@ -72,8 +74,10 @@ func wantArgs(args []string, min, max int, what string) error {
 	switch {
 	case len(args) < min:
 		return &usageError{msg: "missing argument: " + what}
-	case max >= 0 && len(args) > max:
-		return &usageError{msg: "too many arguments: " + quoteArg(args[max]), hint: "flags come before " + what}
+	case max == 0 && len(args) > 0:
+		return &usageError{msg: "takes no argument: " + quoteArg(args[0])}
+	case max > 0 && len(args) > max:
+		return &usageError{msg: "too many arguments: " + quoteArg(args[max]), hint: "it takes one " + what}
 	}
 	return nil
 }

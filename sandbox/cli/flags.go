@@ -30,7 +30,7 @@ func parse(fs *pflag.FlagSet, args []string) error {
 	case errors.As(err, &unknown):
 		return unknownFlag(fs, unknown)
 	case errors.As(err, &noValue):
-		return &usageError{msg: "--" + noValue.GetFlag().Name + ": needs a value"}
+		return &usageError{msg: "--" + noValue.GetFlag().Name + ": needs a value", hint: strings.TrimSuffix("sbx help "+fs.Name(), " sbx")}
 	case errors.As(err, &bad):
 		return &flagError{bad.GetFlag().Name, bad.Unwrap()}
 	case errors.As(err, &syntax):

@@ -19,12 +19,15 @@ func defineHelp(a *app, fs *pflag.FlagSet) action {
 		if len(args) == 0 {
 			return 0, a.help("")
 		}
+		if verbs, page := verbsOf(args[0]); verbs != nil && len(args) == 1 {
+			return 0, a.help(page)
+		}
 		c, rest, err := findCommand(args)
 		if err != nil {
 			return 0, err
 		}
-		if len(rest) > 0 {
-			return 0, &usageError{msg: "too many arguments: " + quoteArg(rest[0])}
+		if err := wantArgs(rest, 0, 0, ""); err != nil {
+			return 0, err
 		}
 		return 0, a.help(c.name)
 	}

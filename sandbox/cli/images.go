@@ -207,7 +207,7 @@ func parseFilters(list []string, entries []imageEntry, now time.Time) (filter, e
 		}
 		one, err := parseFilter(key, value, entries, now)
 		if err != nil {
-			return nil, fmt.Errorf("--filter: %s: %w", quoteArg(s), err)
+			return nil, &flagError{"filter", fmt.Errorf("%s: %w", quoteArg(s), err)}
 		}
 		if key == "label" {
 			key = s

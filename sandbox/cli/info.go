@@ -70,7 +70,7 @@ type images struct {
 func defineInfo(a *app, fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "")
 	return func(args []string) (int, error) {
-		if err := wantArgs(args, 0, 0, "nothing"); err != nil {
+		if err := wantArgs(args, 0, 0, ""); err != nil {
 			return 0, err
 		}
 		in, err := a.gatherInfo()

@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/pflag"
 
 	"sbx/sandbox/policy"
@@ -14,9 +16,12 @@ func definePolicyShow(a *app, fs *pflag.FlagSet) action {
 		if err := wantArgs(args, 1, 1, "PRESET (default, untrusted, compat or privileged)"); err != nil {
 			return 0, err
 		}
+		if *format != "text" && *format != "json" {
+			return 0, &flagError{"format", fmt.Errorf("%s: neither text nor json", quoteArg(*format))}
+		}
 		preset, err := policy.Find(args[0])
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("policy show: %w", err)
 		}
 		return 0, policy.Show(a.stdout, preset, *format)
 	}

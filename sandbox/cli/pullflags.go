@@ -2,7 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -22,8 +24,20 @@ type pullFlags struct {
 	quiet             bool
 }
 
-// check refuses flags that contradict each other.
+// check refuses flags that contradict each other, and files that are not there: whether the
+// image is here already should not decide that.
 func (f *pullFlags) check() error {
+	if user, _, ok := strings.Cut(f.creds, ":"); f.creds != "" && (!ok || user == "") {
+		return &usageError{msg: "--creds: not USER:PASSWORD", hint: "sbx login asks for the password"}
+	}
+	for _, file := range []struct{ flag, name string }{{"authfile", f.authFile}, {"cert-dir", f.certDir}} {
+		if file.name == "" {
+			continue
+		}
+		if _, err := os.Stat(file.name); err != nil {
+			return &flagError{file.flag, err}
+		}
+	}
 	if f.platform != "" && (f.arch != "" || f.os != "" || f.variant != "") {
 		return &usageError{msg: "--platform excludes --os, --arch and --variant"}
 	}

@@ -90,7 +90,7 @@ func (r *runArgs) run(args []string) (int, error) {
 	}
 	plan, err := sandbox.NewPlan(r.spec, host)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%s: %w", r.app.command, err)
 	}
 	for _, note := range plan.Notes {
 		r.app.debugf("%s", note)

@@ -51,12 +51,13 @@ func sizeUnit(s string) (shift uint, ok bool) {
 
 // parseDuration reads 30s, 2m3s, or a bare number of seconds.
 func parseDuration(s string) (time.Duration, error) {
-	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
-		return time.Duration(n) * time.Second, nil
+	unit := ""
+	if strings.Trim(s, "0123456789") == "" {
+		unit = "s"
 	}
-	d, err := time.ParseDuration(s)
+	d, err := time.ParseDuration(s + unit)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%s: not a time like 30s or 2m3s", quoteArg(s))
+		return 0, fmt.Errorf("%s: not a time like 30s or 2m3s, of less than 290 years", quoteArg(s))
 	}
 	return d, nil
 }

@@ -25,7 +25,7 @@ type versionInfo struct {
 func defineVersion(a *app, fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "")
 	return func(args []string) (int, error) {
-		if err := wantArgs(args, 0, 0, "nothing"); err != nil {
+		if err := wantArgs(args, 0, 0, ""); err != nil {
 			return 0, err
 		}
 		return 0, a.printVersion(*format)

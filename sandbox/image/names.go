@@ -63,16 +63,16 @@ func NewName(ref string) (Name, error) {
 		return Name{}, err
 	}
 	if src.Transport != "docker" || src.Full {
-		return Name{}, fmt.Errorf("image name %s: it begins with a transport", quoteShort(ref))
+		return Name{}, &NameError{ref, errors.New("it begins with a transport")}
 	}
 	n, err := LocalName(ref)
 	switch {
 	case err != nil:
 		return Name{}, err
 	case n.Digest != "":
-		return Name{}, withHint(fmt.Errorf("image name %s: a digest cannot be given: it is of what the image contains", quoteShort(ref)), "give a tag: "+n.Path+":TAG")
+		return Name{}, &NameError{ref, withHint(errors.New("a digest cannot be given: it is of what the image contains"), "give a tag: "+n.Path+":TAG")}
 	case len(ref) == 64 && isHex(ref):
-		return Name{}, fmt.Errorf("image name %s: it would be read as an image id", quoteShort(ref))
+		return Name{}, &NameError{ref, errors.New("it would be read as an image id")}
 	}
 	return n, nil
 }
@@ -107,10 +107,19 @@ const maxName = 255
 func parse(ref string) (Name, error) {
 	n, err := scan(ref)
 	if err != nil {
-		return Name{}, fmt.Errorf("image name %s: %w", quoteShort(ref), err)
+		return Name{}, &NameError{ref, err}
 	}
 	return n, nil
 }
+
+// NameError says what is wrong with a reference.
+type NameError struct {
+	ref string
+	err error
+}
+
+func (e *NameError) Error() string { return fmt.Sprintf("image name %s: %v", quoteShort(e.ref), e.err) }
+func (e *NameError) Unwrap() error { return e.err }
 
 func scan(ref string) (Name, error) {
 	if scheme, _, ok := strings.Cut(ref, "://"); ok {

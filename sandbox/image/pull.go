@@ -76,7 +76,7 @@ func Pull(ctx context.Context, s layerStore, opts PullOptions) (*Image, error) {
 		closeImage(have)
 		return nil, names.err
 	case opts.Policy == PullNever:
-		return nil, withHint(fmt.Errorf("image %s: %w", src.Ref, ErrNotFound), "sbx pull "+src.Ref+", or another --pull policy")
+		return nil, withHint(fmt.Errorf("image %s: %w", src.Ref, ErrNotFound), "sbx pull "+src.Ref)
 	}
 	img, err := pullNames(ctx, s, opts, names)
 	if err != nil && have != nil && opts.Policy == PullNewer && ctx.Err() == nil {
