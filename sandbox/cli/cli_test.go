@@ -81,9 +81,10 @@ func TestMistakes(t *testing.T) {
 		{"run -v /no/such:/x y", "sbx: run: --volume: stat /no/such: no such file or directory\nsbx: hint: the source must exist; create it, or give the name of a volume\n"},
 		{"run --mount type=bind,src=/no/such,dst=/x y", "sbx: run: --mount: stat /no/such: no such file or directory\nsbx: hint: the source must exist; create it\n"},
 		{"help wibble", "sbx: help: unknown command: wibble\nsbx: hint: sbx help lists the commands\n"},
+		{"pull -a x", "sbx: pull: --all-tags: the tags of a repository are not listed by this version of sbx\nsbx: hint: name each: sbx pull NAME:TAG NAME:TAG\n"},
 		{"completion tcsh", "sbx: completion: tcsh: not one of bash, zsh, fish\n"},
 		{"version x", "sbx: version: takes no argument: x\n"},
-		{"version --format {{.Foo}}", "sbx: version: --format: 1:2: .Foo: there is no field Foo\nsbx: hint: json, or a Go template like {{.Version}}; the fields are .Version .Commit .BuiltAt .GoVersion .OsArch\n"},
+		{"version --format {{.Foo}}", "sbx: version: --format: there is no field .Foo\nsbx: hint: json, or a Go template like {{.Version}}; the fields are .Version .Commit .BuiltAt .GoVersion .OsArch\n"},
 		{"version --format {{", "sbx: version: --format: 1: unclosed action\nsbx: hint: json, or a Go template like {{.Version}}; the fields are .Version .Commit .BuiltAt .GoVersion .OsArch\n"},
 	} {
 		a, stdout, stderr := testAppIO()

@@ -43,9 +43,13 @@ type imageRow struct {
 	Labels                       map[string]string
 	Dangling, ReadOnly           bool
 	Arch, Os                     string
+	name                         string // the one that this row is about; "" for an image without
 	created                      time.Time
 	size                         int64
 }
+
+// Id is podman's name for the id, in templates as in JSON.
+func (r imageRow) Id() string { return r.ID }
 
 // imagesFlags are the flags of sbx images.
 type imagesFlags struct {
@@ -97,6 +101,7 @@ func (a *app) images(f *imagesFlags, entries []imageEntry, now time.Time) error 
 	for _, e := range entries {
 		rows = append(rows, e.rows(f.noTrunc, now)...)
 	}
+	rows = slices.DeleteFunc(rows, func(r imageRow) bool { return !f.asksFor(r.name) })
 	if err := sortRows(rows, f.sort); err != nil {
 		return err
 	}
@@ -107,6 +112,21 @@ func (a *app) images(f *imagesFlags, entries []imageEntry, now time.Time) error 
 		return a.printFormat(f.format, rows, !f.noHeading)
 	}
 	return a.printImages(rows, f)
+}
+
+// asksFor reports whether a name is among those that --filter reference= and NAME ask for: of
+// an image that has others too, these are not shown.
+func (f *imagesFlags) asksFor(name string) bool {
+	asked := false
+	for _, s := range f.filters {
+		if pattern, ok := strings.CutPrefix(s, "reference="); ok {
+			if name == "" || matchName(pattern, name) {
+				return true
+			}
+			asked = true
+		}
+	}
+	return !asked
 }
 
 func (a *app) printIDs(rows []imageRow) error {
@@ -144,34 +164,31 @@ const none = "<none>"
 
 // rows gives a row for each name; an image without one has a row, too.
 func (e imageEntry) rows(noTrunc bool, now time.Time) []imageRow {
-	id := e.ID
-	if !noTrunc {
-		id = shortID(id)
+	row := imageRow{
+		ID: "sha256:" + e.ID, Repository: none, Tag: none, Digest: cmp.Or(e.Digest, none),
+		Created: humanAge(e.CreatedAt, now), CreatedAt: humanTime(e.CreatedAt), Size: humanSize(e.Size),
+		Names: e.Names, RepoTags: e.RepoTags, RepoDigests: e.RepoDigests, Labels: e.Labels,
+		Dangling: e.Dangling, ReadOnly: e.ReadOnly, Arch: e.Arch, Os: e.OS,
+		created: e.CreatedAt, size: e.Size,
 	}
-	names := e.RepoTags
-	if len(names) == 0 {
-		names = []string{none + ":" + none}
+	row.CreatedSince, row.CreatedTime = row.Created, row.CreatedAt
+	if !noTrunc {
+		row.ID = e.ID[:min(12, len(e.ID))]
+	}
+	if len(e.RepoTags) == 0 {
 		if len(e.RepoDigests) > 0 {
-			repo, _, _ := strings.Cut(e.RepoDigests[0], "@")
-			names[0] = repo + ":" + none
+			row.Repository, _, _ = strings.Cut(e.RepoDigests[0], "@")
 		}
+		return []imageRow{row}
 	}
 	var rows []imageRow
-	for _, name := range names {
-		repo, tag := splitName(name)
-		rows = append(rows, imageRow{
-			ID: id, Repository: repo, Tag: tag, Digest: cmp.Or(e.Digest, none),
-			Created: humanAge(e.CreatedAt, now), CreatedSince: humanAge(e.CreatedAt, now), Size: humanSize(e.Size),
-			CreatedAt: e.CreatedAt.Format("2006-01-02 15:04:05 -0700 MST"), CreatedTime: e.CreatedAt.Format("2006-01-02 15:04:05 -0700 MST"),
-			Names: e.Names, RepoTags: e.RepoTags, RepoDigests: e.RepoDigests, Labels: e.Labels,
-			Dangling: e.Dangling, ReadOnly: e.ReadOnly, Arch: e.Arch, Os: e.OS,
-			created: e.CreatedAt, size: e.Size,
-		})
+	for _, name := range e.RepoTags {
+		row.name = name
+		row.Repository, row.Tag = splitName(name)
+		rows = append(rows, row)
 	}
 	return rows
 }
-
-func shortID(id string) string { return id[:min(12, len(id))] }
 
 func sortRows(rows []imageRow, key string) error {
 	var by func(a, b imageRow) int
@@ -196,8 +213,8 @@ func sortRows(rows []imageRow, key string) error {
 // A filter says whether an image is to be shown.
 type filter func(imageEntry) bool
 
-// parseFilters reads --filter KEY=VALUE. Several of one key are alternatives, but
-// labels must all be there; what different keys say must all be true.
+// parseFilters reads --filter KEY=VALUE, or KEY!=VALUE for all others. Several of one key are
+// alternatives, but labels must all be there; what different keys say must all be true.
 func parseFilters(list []string, entries []imageEntry, now time.Time) (filter, error) {
 	byKey := map[string][]filter{}
 	for _, s := range list {
@@ -205,11 +222,16 @@ func parseFilters(list []string, entries []imageEntry, now time.Time) (filter, e
 		if !ok {
 			return nil, &usageError{msg: fmt.Sprintf("--filter: %s: not KEY=VALUE", quoteArg(s))}
 		}
+		key, not := strings.CutSuffix(key, "!")
 		one, err := parseFilter(key, value, entries, now)
 		if err != nil {
 			return nil, &flagError{"filter", fmt.Errorf("%s: %w", quoteArg(s), err)}
 		}
-		if key == "label" {
+		if not {
+			yes := one
+			one = func(e imageEntry) bool { return !yes(e) }
+		}
+		if key == "label" || not {
 			key = s
 		}
 		byKey[key] = append(byKey[key], one)

@@ -37,14 +37,24 @@ docker.io/library/alpine  3.20    aaaaaaaaaaaa  10 months ago  7.8 MB
 localhost/base            1       aaaaaaaaaaaa  10 months ago  7.8 MB
 `},
 		{"quiet", imagesFlags{sort: "id", quiet: true}, "\naaaaaaaaaaaa\nbbbbbbbbbbbb\ncccccccccccc\n"},
-		{"whole ids", imagesFlags{sort: "id", quiet: true, noTrunc: true, filters: []string{"id=bb"}}, "\n" + strings.Repeat("b", 64) + "\n"},
+		{"whole ids", imagesFlags{sort: "id", quiet: true, noTrunc: true, filters: []string{"id=bb"}}, "\nsha256:" + strings.Repeat("b", 64) + "\n"},
 		{"sorted by size", imagesFlags{sort: "size", format: "{{.Size}}"}, "\n512 B\n7.8 MB\n7.8 MB\n120 MB\n"},
 		{"sorted by tag", imagesFlags{sort: "tag", format: "{{.Tag}}"}, "\n1\n3.20\n<none>\nv2\n"},
 		{"template", imagesFlags{sort: "repository", format: `{{upper .Repository}}:{{.Tag}} {{json .Names}}`, filters: []string{"reference=tool"}},
 			"\nLOCALHOST:5000/TEAM/TOOL:v2 [\"localhost:5000/team/tool:v2\"]\n"},
 		{"table template", imagesFlags{sort: "id", format: `table {{.ID}}\t{{.CreatedSince}}`, filters: []string{"dangling=true"}}, `
-ID            CREATED SINCE
+IMAGE ID      CREATED
 cccccccccccc  10 days ago
+`},
+		{"one name of two", imagesFlags{sort: "id", noHeading: true, filters: []string{"reference=base"}}, "\nlocalhost/base  1  aaaaaaaaaaaa  10 months ago  7.8 MB\n"},
+		{"both names", imagesFlags{sort: "tag", format: "{{.Tag}}", filters: []string{"reference=base", "reference=alpine"}}, "\n1\n3.20\n"},
+		{"map", imagesFlags{sort: "id", format: `table {{.Id}} {{index .Labels "role"}} {{.Labels.tier}}`, filters: []string{"id!=a", "id=b"}}, `
+IMAGE ID      LABELS  LABELS
+bbbbbbbbbbbb          <no value>
+`},
+		{"headings", imagesFlags{sort: "id", format: `table {{.Repository | upper}} {{range .RepoTags}}{{.}},{{end}}\t{{if .Dangling}}{{.Size}}{{end}}`, filters: []string{"id=b"}}, `
+REPOSITORY                REPO TAGS                     SIZE
+LOCALHOST:5000/TEAM/TOOL  localhost:5000/team/tool:v2,
 `},
 		{"no heading", imagesFlags{sort: "id", noHeading: true, filters: []string{"id=c"}}, "\n<none>  <none>  cccccccccccc  10 days ago  512 B\n"},
 	} {
@@ -91,6 +101,11 @@ func TestFilters(t *testing.T) {
 		"label=role=base label=tier":      "a",
 		"label=role=base label=none":      "",
 		"label=role=other":                "",
+		"label!=role":                     "bc",
+		"label!=role=base label!=x":       "bc",
+		"reference!=tool":                 "ac",
+		"reference!=tool reference!=base": "c",
+		"dangling!=true":                  "ab",
 		"dangling=true":                   "c",
 		"dangling=false":                  "ab",
 		"before=tool":                     "ac",
@@ -157,13 +172,18 @@ func TestTemplates(t *testing.T) {
 		`{{len (split "a,b,c" ",")}}`:      "3\n",
 		`{{pad .S 1 1}}|{{truncate .S 2}}`: " Hello |He\n",
 		`a\tb`:                             "a\tb\n",
+		`{{.Map.nope}}`:                    "<no value>\n",
+		`{{with .Map}}{{.k}}{{end}}`:       "<v>\n",
 	} {
 		a, stdout, _ := testAppIO()
 		if err := a.printOne(format, v); err != nil || stdout.String() != want {
 			t.Errorf("%s: %q, %v; want %q", format, stdout, err, want)
 		}
 	}
-	for _, format := range []string{"{{.Nope}}", "{{", "{{wibble .}}"} {
+	for _, format := range []string{
+		"{{.Nope}}", "{{", "{{wibble .}}", "{{.S.Nope}}", "{{.List.x}}", "{{range .List}}{{.Nope}}{{end}}", "{{range .List}}{{$.Nope}}{{end}}",
+		"{{with .S}}{{.Nope}}{{end}}", "{{if .S}}{{else}}{{.Nope}}{{end}}", "{{with .Nope}}{{end}}",
+	} {
 		a, stdout, _ := testAppIO()
 		if err := a.printOne(format, v); err == nil || stdout.Len() != 0 {
 			t.Errorf("%s: %v, %q", format, err, stdout)

@@ -6,13 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"reflect"
-	"regexp"
 	"strings"
 	"text/tabwriter"
-	"text/template"
 	"time"
-	"unicode/utf8"
 
 	"sbx/sandbox"
 )
@@ -55,161 +51,6 @@ func trimLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// printFormat writes rows, a slice of structs, by --format: json, a Go template for each row,
-// or `table TEMPLATE`, which puts the fields' names above.
-func (a *app) printFormat(format string, rows any, heading bool) error {
-	if format == "json" {
-		return a.printJSON(rows)
-	}
-	text, table := strings.CutPrefix(format, "table ")
-	text = unescape(strings.TrimSpace(text))
-	list := reflect.ValueOf(rows)
-	t, err := parseTemplate(text, list.Type().Elem())
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	if table && heading {
-		if err := t.Execute(&b, headings(list.Type().Elem())); err != nil {
-			return templateError(err, list.Type().Elem())
-		}
-		b.WriteByte('\n')
-	}
-	for i := range list.Len() {
-		if err := t.Execute(&b, list.Index(i).Interface()); err != nil {
-			return templateError(err, list.Type().Elem())
-		}
-		b.WriteByte('\n')
-	}
-	if !table {
-		return a.print(b.String())
-	}
-	var aligned bytes.Buffer
-	w := tabwriter.NewWriter(&aligned, 0, 8, 2, ' ', 0)
-	w.Write(b.Bytes())
-	w.Flush()
-	return a.print(trimLines(aligned.String()))
-}
-
-// printOne writes one value by --format.
-func (a *app) printOne(format string, v any) error {
-	if format == "json" {
-		return a.printJSON(v)
-	}
-	list := reflect.MakeSlice(reflect.SliceOf(reflect.TypeOf(v)), 1, 1)
-	list.Index(0).Set(reflect.ValueOf(v))
-	return a.printFormat(format, list.Interface(), false)
-}
-
-func parseTemplate(text string, of reflect.Type) (*template.Template, error) {
-	t, err := template.New("").Option("missingkey=error").Funcs(templateFuncs()).Parse(text)
-	if err != nil {
-		return nil, templateError(err, of)
-	}
-	return t, nil
-}
-
-// templateError says what is wrong with a template over of, in words that are not Go's.
-func templateError(err error, of reflect.Type) error {
-	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "template: "), ":")
-	text = regexp.MustCompile(`executing "" at <(.*?)>: `).ReplaceAllString(text, "$1: ")
-	text = regexp.MustCompile(`can't evaluate field (\w+) in type \S+`).ReplaceAllString(text, "there is no field $1")
-	text = regexp.MustCompile(` (in|of) type \S+|\*?\b(cli|image|v1|time|reflect)\.\w+`).ReplaceAllString(text, "")
-	names := fields(of)
-	return &usageError{
-		msg:  "--format: " + text,
-		hint: "json, or a Go template like {{" + names[0] + "}}; the fields are " + strings.Join(names, " "),
-	}
-}
-
-// fields are what a template over a struct can name.
-func fields(of reflect.Type) (names []string) {
-	for _, f := range reflect.VisibleFields(of) {
-		if f.IsExported() && !f.Anonymous {
-			names = append(names, "."+f.Name)
-		}
-	}
-	return names
-}
-
-// templateFuncs are those that docker and podman document.
-func templateFuncs() template.FuncMap {
-	return template.FuncMap{
-		"json": func(v any) (string, error) {
-			var b bytes.Buffer
-			enc := json.NewEncoder(&b)
-			enc.SetEscapeHTML(false)
-			err := enc.Encode(v)
-			return strings.TrimSuffix(b.String(), "\n"), err
-		},
-		"join":  func(list any, sep string) string { return strings.Join(texts(list), sep) },
-		"split": func(s, sep string) []string { return strings.Split(s, sep) },
-		"lower": strings.ToLower,
-		"upper": strings.ToUpper,
-		"title": func(s string) string {
-			r, n := utf8.DecodeRuneInString(s)
-			if n == 0 {
-				return s
-			}
-			return strings.ToUpper(string(r)) + s[n:]
-		},
-		"pad": func(s string, before, after int) string {
-			if s == "" {
-				return s
-			}
-			return strings.Repeat(" ", max(before, 0)) + s + strings.Repeat(" ", max(after, 0))
-		},
-		"truncate": func(s string, n int) string {
-			if r := []rune(s); n >= 0 && len(r) > n {
-				return string(r[:n])
-			}
-			return s
-		},
-		"println": fmt.Sprintln,
-	}
-}
-
-// texts makes a list of strings of any list.
-func texts(list any) []string {
-	v := reflect.ValueOf(list)
-	if v.Kind() != reflect.Slice {
-		return []string{fmt.Sprint(list)}
-	}
-	out := make([]string, v.Len())
-	for i := range out {
-		out[i] = fmt.Sprint(v.Index(i).Interface())
-	}
-	return out
-}
-
-// headings is the row that stands for the names of a struct's fields: RepoTags is REPO TAGS.
-func headings(t reflect.Type) map[string]string {
-	names := map[string]string{}
-	for i := range t.NumField() {
-		names[t.Field(i).Name] = heading(t.Field(i).Name)
-	}
-	for i := range t.NumMethod() {
-		names[t.Method(i).Name] = heading(t.Method(i).Name)
-	}
-	return names
-}
-
-func heading(name string) string {
-	var b strings.Builder
-	for i, r := range name {
-		if i > 0 && 'A' <= r && r <= 'Z' && 'a' <= name[i-1] && name[i-1] <= 'z' {
-			b.WriteByte(' ')
-		}
-		b.WriteRune(r)
-	}
-	return strings.ToUpper(b.String())
-}
-
-// unescape gives \t and \n in a template their meaning, as podman does.
-func unescape(s string) string {
-	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(s)
-}
-
 // humanSize is a size as podman writes it: 7.1 MB, with powers of 1000.
 func humanSize(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
@@ -221,15 +62,23 @@ func humanSize(n int64) string {
 	return fmt.Sprintf("%.3g %s", f, units[i])
 }
 
-// humanAge is the time since t in one unit: 3 weeks ago.
-func humanAge(t, now time.Time) string {
-	d := now.Sub(t)
-	if t.IsZero() || t.Unix() == 0 {
+// humanTime is a point in time as podman writes it.
+func humanTime(t time.Time) string {
+	if !isKnown(t) {
 		return "N/A"
 	}
-	if d < 0 {
-		d = 0
+	return t.Format("2006-01-02 15:04:05 -0700 MST")
+}
+
+// isKnown: builders that want the same bytes twice write the time 0.
+func isKnown(t time.Time) bool { return !t.IsZero() && t.Unix() != 0 }
+
+// humanAge is the time since t in one unit: 3 weeks ago.
+func humanAge(t, now time.Time) string {
+	if !isKnown(t) {
+		return "N/A"
 	}
+	d := max(now.Sub(t), 0)
 	const day = 24 * time.Hour
 	for _, u := range []struct {
 		name string

@@ -20,9 +20,13 @@ func definePull(a *app, fs *pflag.FlagSet) action {
 	fs.Var(parsed(func(s string) error { return assign(&f.retry, s) }), "retry", "")
 	fs.Var(parsed(func(s string) error { return assign(&f.retryDelay, s) }), "retry-delay", "")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "")
+	allTags := fs.BoolP("all-tags", "a", false, "")
 	return func(args []string) (int, error) {
 		if err := wantArgs(args, 1, -1, "IMAGE"); err != nil {
 			return 0, err
+		}
+		if *allTags {
+			return 0, &usageError{msg: "--all-tags: the tags of a repository are not listed by this version of sbx", hint: "name each: sbx pull NAME:TAG NAME:TAG"}
 		}
 		if err := f.check(); err != nil {
 			return 0, err
