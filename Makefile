@@ -40,6 +40,7 @@ test: setup
 
 # make e2e SCRIPT=volume
 e2e: setup
+	@ls testdata/script | grep -qE '^($(or $(SCRIPT),.*))\.txtar$$' || { echo "no script $(SCRIPT)" >&2; exit 1; }
 	go test -count=1 -run 'TestScript/$(if $(SCRIPT),^$(SCRIPT)$$)' $(if $(SCRIPT),-v) .
 
 lint:
@@ -56,6 +57,5 @@ demo: setup
 
 clean:
 	rm -f sbx sbx.whole
-	go clean -testcache
 
 .PHONY: build install setup test e2e lint startup bench demo clean
