@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -114,7 +115,7 @@ func (c *commandHandle) pid() string {
 func (pa *parent) watchStdout() {
 	fds := []unix.PollFd{{Fd: int32(pa.reports.Fd()), Events: unix.POLLIN}, {Fd: 1}}
 	var st unix.Stat_t
-	if pa.p.Command.Terminal || pa.p.Command.Init || unix.Fstat(1, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+	if pa.p.Command.Terminal || pa.p.Command.Init || slices.Contains(pa.p.Parent.Detached, "stdout") || unix.Fstat(1, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return
 	}
 	for {

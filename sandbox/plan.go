@@ -75,6 +75,7 @@ type Limit struct {
 // Parent is what the caller's process does while the command runs.
 type Parent struct {
 	Interactive bool     `json:"interactive"`           // the command's stdin is the caller's; else it is /dev/null
+	Detached    []string `json:"detached,omitempty"`    // stdout, stderr: it is /dev/null, too
 	SigProxy    bool     `json:"sigProxy"`              // signals are the command's; else they end the sandbox
 	Timeout     Duration `json:"timeout,omitempty"`     // after which the sandbox ends
 	StopSignal  Signal   `json:"stopSignal,omitempty"`  // asks the command to end when that is over

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,18 @@ import (
 func (p *planner) parent() error {
 	spec := p.spec
 	p.Parent = Parent{Interactive: spec.Interactive, SigProxy: spec.SigProxy, Timeout: Duration(spec.Timeout)}
+	if len(spec.Attach) > 0 {
+		attached := func(stream string) bool { return slices.Contains(spec.Attach, stream) }
+		p.Parent.Interactive = spec.Interactive && attached("stdin")
+		for _, stream := range []string{"stdout", "stderr"} {
+			if !attached(stream) {
+				p.Parent.Detached = append(p.Parent.Detached, stream)
+			}
+		}
+		if spec.Terminal && !attached("stdout") {
+			return Errorf("--attach: with --tty, stdout cannot be left out: it is the terminal")
+		}
+	}
 	if spec.Timeout == 0 {
 		return nil
 	}

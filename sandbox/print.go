@@ -181,6 +181,9 @@ func (p *Parent) write(t *page) {
 		signals = "are passed on"
 	}
 	t.row("stdin", stdin)
+	for _, stream := range p.Detached {
+		t.row(stream, "/dev/null")
+	}
 	t.row("signals", signals)
 	if p.Timeout > 0 {
 		then := "then SIGKILL"

@@ -65,8 +65,9 @@ type Spec struct {
 	Security Security
 
 	Init        bool
-	Terminal    bool // -t
-	Interactive bool // -i
+	Terminal    bool     // -t
+	Interactive bool     // -i
+	Attach      []string // -a: of stdin, stdout, stderr; none is all
 	SigProxy    bool
 	DetachKeys  string
 	StopSignal  string

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,9 +24,9 @@ type stdioFiles struct {
 }
 
 func (pa *parent) openStdio() (*stdioFiles, error) {
-	s := &stdioFiles{}
+	s, streams := &stdioFiles{}, [...]string{"stdin", "stdout", "stderr"}
 	for fd, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
-		if fd == 0 && !pa.p.Parent.Interactive {
+		if fd == 0 && !pa.p.Parent.Interactive || slices.Contains(pa.p.Parent.Detached, streams[fd]) {
 			continue // /dev/null
 		}
 		var st unix.Stat_t
@@ -34,7 +35,7 @@ func (pa *parent) openStdio() (*stdioFiles, error) {
 		}
 		s.files[fd] = f
 		switch {
-		case fd == 2 && len(s.ours) > 0 && s.files[1] != os.Stdout && sameFile(1, 2):
+		case fd == 2 && len(s.ours) > 0 && s.files[1] != nil && s.files[1] != os.Stdout && sameFile(1, 2):
 			s.files[2] = s.files[1] // one pipe keeps the order of what is written to both
 		case term.IsTerminal(fd):
 			if err := s.relay(fd, f); err != nil {

@@ -246,6 +246,8 @@ func flagValues(verb, flag string) completion {
 		return choice("apparmor=", "label=", "mask=", "nested=true", "no-new-privileges", "proc-opts=", "seccomp=", "systempaths=unconfined", "unmask=")
 	case "platform":
 		return choice("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386")
+	case "attach":
+		return choice("stdin", "stdout", "stderr")
 	case "restart":
 		return choice("no", "always", "on-failure", "unless-stopped")
 	case "sdnotify":

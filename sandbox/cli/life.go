@@ -66,6 +66,16 @@ func signalName(s string) (string, error) {
 	return name, nil
 }
 
+// addAttach reads the name of a stream.
+func (a *runArgs) addAttach(s string) error {
+	name := strings.ToLower(s)
+	if name != "stdin" && name != "stdout" && name != "stderr" {
+		return fmt.Errorf("%s: not one of stdin, stdout, stderr", quoteArg(s))
+	}
+	a.spec.Attach = append(a.spec.Attach, name)
+	return nil
+}
+
 // setSdnotify reads container, which hands on the socket that systemd gave us, or ignore.
 func (a *runArgs) setSdnotify(s string) error {
 	switch s {

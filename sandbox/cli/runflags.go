@@ -80,6 +80,7 @@ var runFlags = [...]runFlag{
 	// Terminal, descriptors, signals.
 	{name: "interactive", short: "i", boolean: true, to: func(a *runArgs) any { return &a.spec.Interactive }},
 	{name: "tty", short: "t", boolean: true, to: func(a *runArgs) any { return &a.spec.Terminal }},
+	{name: "attach", short: "a", list: true, set: (*runArgs).addAttach},
 	{name: "preserve-fd", list: true, set: (*runArgs).preserveFD},
 	{name: "preserve-fds", set: (*runArgs).preserveFDs},
 	{name: "sig-proxy", boolean: true, to: func(a *runArgs) any { return &a.spec.SigProxy }},
@@ -193,7 +194,6 @@ var runFlags = [...]runFlag{
 	{name: "annotation", class: ignored, note: noOCI},
 	{name: "log-driver", set: (*runArgs).setLogDriver},
 	{name: "detach-keys", set: (*runArgs).setDetachKeys},
-	{name: "attach", short: "a", class: absent, note: "attaching some of the streams is not built into this version of sbx"},
 	{name: "cidfile", class: absent, note: noNames},
 	{name: "conmon-pidfile", class: ignored, note: "there is no conmon"},
 	{name: "detach", short: "d", class: absent, boolean: true, note: noDetach},
