@@ -70,6 +70,9 @@ func Probe(data string, spec *Spec) (Host, error) {
 	return h, nil
 }
 
+// Refused says why this machine lets the caller make no user namespace, and so no sandbox.
+func (h Host) Refused() error { return userns.Try(h.Caller) }
+
 func groups() ([]uint32, error) {
 	gids, err := os.Getgroups()
 	if err != nil {

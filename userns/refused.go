@@ -25,6 +25,23 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // Hint says what helps.
 func (e *RefusedError) Hint() string { return e.Fix }
 
+// Try makes a user namespace, does in it what takes a capability, and returns why this host
+// lets the caller do neither.
+func Try(c Caller) error {
+	p := new(Program)
+	p.Do("make mounts private", unix.SYS_MOUNT, "none", "/", "", unix.MS_REC|unix.MS_PRIVATE, 0)
+	child, err := p.Fork(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)
+	if err != nil {
+		return explain(err, c)
+	}
+	defer unix.Close(child.PidFD)
+	err = child.Executed()
+	if _, failed := child.Wait(); err == nil {
+		err = failed
+	}
+	return explain(err, c)
+}
+
 // explain looks for the reason why a stage could not be started.
 func explain(err error, c Caller) error {
 	call, ok := errors.AsType[*CallError](err)

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -28,7 +26,8 @@ type hostInfo struct {
 	Kernel         string    `json:"kernel"`
 	CgroupVersion  string    `json:"cgroupVersion"`
 	User           string    `json:"user"`
-	UserNamespaces string    `json:"userNamespaces"` // "yes", or why not
+	UserNamespaces string    `json:"userNamespaces"`              // "yes", or why not,
+	Fix            string    `json:"userNamespacesFix,omitempty"` // and what helps
 	IDMappings     idMapInfo `json:"idMappings"`
 	Security       secInfo   `json:"security"`
 }
@@ -100,11 +99,18 @@ func (a *app) gatherInfo() (info, error) {
 		Kernel:         kernelFile("osrelease"),
 		CgroupVersion:  "v1",
 		User:           host.Caller.Name,
-		UserNamespaces: tryUserNamespace(),
+		UserNamespaces: "yes",
 		IDMappings: idMapInfo{
 			SubUIDs: []idRange{}, SubGIDs: []idRange{},
 			Problem: host.Caller.Why, Fix: host.Caller.Fix,
 		},
+	}
+	if err := host.Refused(); err != nil {
+		in.Host.UserNamespaces = "no: " + err.Error()
+		var hinter interface{ Hint() string }
+		if errors.As(err, &hinter) {
+			in.Host.Fix = hinter.Hint()
+		}
 	}
 	ids := &in.Host.IDMappings
 	for _, id := range host.Caller.SubUIDs {
@@ -121,8 +127,8 @@ func (a *app) gatherInfo() (info, error) {
 		Rootless:       host.Caller.UID != 0,
 		SeccompEnabled: actions != "",
 		SeccompActions: actions,
-		AppArmor:       isDir("/sys/kernel/security/apparmor"),
-		SELinux:        isDir("/sys/fs/selinux/class"),
+		AppArmor:       host.AppArmor,
+		SELinux:        host.SELinux,
 	}
 	kept, err := store.Info()
 	if err != nil {
@@ -135,39 +141,12 @@ func (a *app) gatherInfo() (info, error) {
 	return in, nil
 }
 
-// tryUserNamespace makes a user namespace and writes its id maps, on the way to a
-// program that does not exist: that error means that everything before it worked.
-func tryUserNamespace() string {
-	cmd := exec.Cmd{Path: "/nonexistent/sbx", SysProcAttr: &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}}
-	err := cmd.Start()
-	switch {
-	case errors.Is(err, syscall.ENOENT):
-		return "yes"
-	case err == nil:
-		cmd.Wait()
-		return "yes"
-	}
-	if errno := syscall.Errno(0); errors.As(err, &errno) {
-		return "no: " + errno.Error()
-	}
-	return "no: " + err.Error()
-}
-
 func kernelFile(name string) string {
 	text, err := os.ReadFile("/proc/sys/kernel/" + name)
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(text))
-}
-
-func isDir(path string) bool {
-	fi, err := os.Stat(path)
-	return err == nil && fi.IsDir()
 }
 
 // text is info for people.
@@ -179,6 +158,9 @@ func (in info) text() string {
 	line("host", fmt.Sprintf("%s/%s, Linux %s", h.OS, h.Arch, h.Kernel))
 	line("user", h.User)
 	line("user namespaces", h.UserNamespaces)
+	if h.Fix != "" {
+		line("", h.Fix)
+	}
 	line("subordinate ids", ranges(h.IDMappings))
 	if h.IDMappings.Problem != "" {
 		line("", h.IDMappings.Problem)
