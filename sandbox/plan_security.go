@@ -13,7 +13,7 @@ func (p *planner) security() error {
 	sec, c := &p.spec.Security, &p.Command
 	_, caps, err := policy.Caps(p.preset, sec.CapAdd, sec.CapDrop)
 	if err != nil {
-		return fmt.Errorf("capabilities: %w", err)
+		return err
 	}
 	ambient, err := explicit(caps, sec.CapAdd)
 	if err != nil {

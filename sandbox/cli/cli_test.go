@@ -44,6 +44,8 @@ func TestMistakes(t *testing.T) {
 		{"pull UPPER", "sbx: pull: image name \"UPPER\": upper case in \"UPPER\": repository names are lower case\n"},
 		{"tag x https://y", "sbx: tag: image name \"https://y\": https:// is not part of a name\nsbx: hint: write HOST/PATH:TAG, without a scheme\n"},
 		{"run -h", "sbx: run: --hostname: needs a value\nsbx: hint: sbx help run\n"},
+		{"run --cap-add SYS_ADMN x", "sbx: run: --cap-add: SYS_ADMN: no such capability\nsbx: hint: did you mean SYS_ADMIN?\n"},
+		{"run --cap-drop netraw x", "sbx: run: --cap-drop: netraw: no such capability\nsbx: hint: did you mean NET_RAW?\n"},
 		{"run --timeout 99999999999 x", "sbx: run: --timeout: 99999999999: not a time like 30s or 2m3s, of less than 290 years\n"},
 		{"run --creds foo x", "sbx: run: --creds: not USER:PASSWORD\nsbx: hint: sbx login asks for the password\n"},
 		{"run --authfile /no/such x", "sbx: run: --authfile: stat /no/such: no such file or directory\n"},

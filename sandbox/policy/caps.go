@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -47,22 +46,22 @@ func NamesOf(mask uint64) []string {
 func Caps(p Preset, add, drop []string) ([]string, uint64, error) {
 	adds, err := capSet(add)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cap-add: %w", err)
+		return nil, 0, fmt.Errorf("--cap-add: %w", err)
 	}
 	drops, err := capSet(drop)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cap-drop: %w", err)
+		return nil, 0, fmt.Errorf("--cap-drop: %w", err)
 	}
 	mask := p.capMask()
 	switch {
 	case adds.all && drops.all:
-		return nil, 0, errors.New("cap-add and cap-drop: ALL cannot be both added and dropped")
+		return nil, 0, errors.New("--cap-add and --cap-drop: ALL cannot be both added and dropped")
 	case drops.all:
 		mask = adds.mask
 	case adds.all:
 		mask = allCaps &^ drops.mask
 	case adds.mask&drops.mask != 0:
-		return nil, 0, fmt.Errorf("cap-add and cap-drop: %s cannot be both added and dropped",
+		return nil, 0, fmt.Errorf("--cap-add and --cap-drop: %s cannot be both added and dropped",
 			strings.Join(NamesOf(adds.mask&drops.mask), ", "))
 	default:
 		mask = mask&^drops.mask | adds.mask
@@ -85,7 +84,7 @@ func capSet(names []string) (capFlags, error) {
 		}
 		bit := capMask(name)
 		if bit == 0 {
-			return set, &UnknownCapError{name}
+			return set, fmt.Errorf("unknown capability %s", name)
 		}
 		set.mask |= bit
 	}
@@ -103,41 +102,4 @@ func capMask(name string) uint64 {
 		bit <<= 1
 	}
 	return 0
-}
-
-// UnknownCapError is a name that is no capability.
-type UnknownCapError struct{ Name string }
-
-func (e *UnknownCapError) Error() string { return "unknown capability " + e.Name }
-
-// Hint names the capability that was probably meant.
-func (e *UnknownCapError) Hint() string {
-	return "did you mean " + closest("CAP_"+strings.TrimPrefix(e.Name, "CAP_"), CapNames()) + "?"
-}
-
-// closest returns the candidate with the fewest letters to change.
-func closest(word string, candidates []string) string {
-	return slices.MinFunc(candidates, func(a, b string) int { return distance(word, a) - distance(word, b) })
-}
-
-// distance is Levenshtein's, over bytes of which only the first 40 count.
-func distance(a, b string) int {
-	a, b = a[:min(len(a), 40)], b[:min(len(b), 40)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

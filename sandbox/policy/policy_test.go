@@ -149,24 +149,19 @@ func TestCaps(t *testing.T) {
 			t.Errorf("%s +%q -%q: %#x %q, %v, want %#x", test.preset, test.add, test.drop, mask, names, err, test.mask)
 		}
 	}
-	for _, test := range []struct{ add, drop, want, hint string }{
-		{"SYS_ADMN", "", "cap-add: unknown capability SYS_ADMN", "did you mean CAP_SYS_ADMIN?"},
-		{"", "cap_netraw", "cap-drop: unknown capability CAP_NETRAW", "did you mean CAP_NET_RAW?"},
-		{"", "", "cap-add: unknown capability ", ""},
-		{"CHOWN KILL", "KILL", "cap-add and cap-drop: CAP_KILL cannot be both added and dropped", ""},
-		{"ALL", "ALL", "cap-add and cap-drop: ALL cannot be both added and dropped", ""},
+	for _, test := range []struct{ add, drop, want string }{
+		{"SYS_ADMN", "", "--cap-add: unknown capability SYS_ADMN"},
+		{"", "cap_netraw", "--cap-drop: unknown capability CAP_NETRAW"},
+		{"", "", "--cap-add: unknown capability "},
+		{"CHOWN KILL", "KILL", "--cap-add and --cap-drop: CAP_KILL cannot be both added and dropped"},
+		{"ALL", "ALL", "--cap-add and --cap-drop: ALL cannot be both added and dropped"},
 	} {
 		add := strings.Fields(test.add)
 		if test.add+test.drop == "" {
 			add = []string{""}
 		}
-		_, _, err := Caps(Presets()[0], add, strings.Fields(test.drop))
-		if err == nil || err.Error() != test.want {
+		if _, _, err := Caps(Presets()[0], add, strings.Fields(test.drop)); err == nil || err.Error() != test.want {
 			t.Errorf("+%q -%q: %v, want %s", test.add, test.drop, err, test.want)
-		}
-		var unknown *UnknownCapError
-		if errors.As(err, &unknown) && test.hint != "" && unknown.Hint() != test.hint {
-			t.Errorf("+%q -%q: %s, want %s", test.add, test.drop, unknown.Hint(), test.hint)
 		}
 	}
 	if names := CapNames(); len(names) != 41 || names[21] != "CAP_SYS_ADMIN" || names[40] != "CAP_CHECKPOINT_RESTORE" {
