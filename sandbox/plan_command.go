@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -21,14 +20,7 @@ func (p *planner) command() error {
 	if c.Args[0] == "" {
 		return &NotFoundError{Name: ""}
 	}
-	c.Workdir = cmp.Or(spec.Workdir, spec.Image.WorkingDir, "/")
-	if !path.IsAbs(c.Workdir) {
-		if spec.Workdir != "" {
-			return Errorf("--workdir %q: it must be absolute", c.Workdir)
-		}
-		c.Workdir = "/" + c.Workdir // as docker and podman read a relative WORKDIR
-	}
-	c.Workdir = path.Clean(c.Workdir)
+	c.Workdir = path.Join("/", cmp.Or(spec.Workdir, spec.Image.WorkingDir)) // as docker and podman read a relative WORKDIR
 	c.User = p.user()
 	p.env()
 	if slices.Contains(spec.GroupAdd, "keep-groups") {
@@ -39,17 +31,11 @@ func (p *planner) command() error {
 	} else {
 		c.Groups = spec.GroupAdd
 	}
-	umask, err := strconv.ParseUint(cmp.Or(spec.Umask, "0022"), 8, 32)
-	if err != nil || umask > 0o777 {
-		return Errorf("--umask %q: not an octal number up to 777", spec.Umask)
+	c.Umask = 0o022
+	if spec.Umask != nil {
+		c.Umask = Mode(*spec.Umask)
 	}
-	c.Umask = Mode(umask)
-	if n := spec.OOMScoreAdj; n != nil {
-		if *n < -1000 || *n > 1000 {
-			return Errorf("--oom-score-adj %d: it must lie between -1000 and 1000", *n)
-		}
-		c.OOMScoreAdj = n
-	}
+	c.OOMScoreAdj = spec.OOMScoreAdj
 	c.Init = spec.Init
 	c.Terminal = spec.Terminal
 	c.KeepFDs = slices.Sorted(slices.Values(spec.PreserveFDs))
@@ -124,9 +110,12 @@ func (p *planner) env() {
 		for _, entry := range spec.Image.Env {
 			// An image's entry without a value names nothing of ours: podman filled it in
 			// from the host (CVE-2026-57231).
-			if name, value, ok := strings.Cut(entry, "="); ok && name != "" && !strings.Contains(entry, "\x00") {
-				env.set(name, value)
+			name, value, ok := strings.Cut(entry, "=")
+			if !ok || name == "" || strings.Contains(entry, "\x00") {
+				p.warn(fmt.Sprintf("image configuration: Env: %.60q is dropped: not NAME=value", entry))
+				continue
 			}
+			env.set(name, value)
 		}
 		for _, name := range spec.UnsetEnv {
 			env.unset(name)

@@ -48,6 +48,9 @@ func (p *planner) ids() error {
 	default:
 		return Errorf("--userns: unknown mode %q", u.Mode)
 	}
+	if u.Mode != "" && (u.SubUIDName != "" || u.SubGIDName != "") {
+		return Errorf("--subuidname, --subgidname: they exclude --userns %s", u.Mode)
+	}
 	if len(u.UIDMap)+len(u.GIDMap) == 0 {
 		return nil
 	}

@@ -31,9 +31,6 @@ func (p *planner) limits() error {
 		if !known {
 			return Errorf("--ulimit %s: there is no such limit", r.Name)
 		}
-		if above(r.Soft, r.Hard) {
-			return Errorf("--ulimit %s: the soft limit %d is above the hard one, %d", r.Name, r.Soft, r.Hard)
-		}
 		if above(r.Hard, own.Hard) {
 			return &Error{
 				Text: fmt.Sprintf("--ulimit %s=%d: the host's hard limit for this user is %d", r.Name, r.Hard, own.Hard),

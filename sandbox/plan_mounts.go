@@ -58,6 +58,16 @@ func checkTarget(dst string) error {
 	return nil
 }
 
+// checkVolume is stricter: an image mounts nothing in /dev, and no file of lxcfs's.
+func checkVolume(dst string) error {
+	for _, ours := range []string{"/proc/", "/sys/", "/dev/"} {
+		if strings.HasPrefix(path.Clean(dst), ours) {
+			return Errorf("mount at %s: that is not the image's to mount", dst)
+		}
+	}
+	return checkTarget(dst)
+}
+
 // lxcfs are the files of /proc that lxcfs(1) replaces with what is true of a container.
 func lxcfs() []string {
 	return []string{"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime"}
@@ -135,8 +145,8 @@ func (p *planner) imageVolumes() error {
 		if spec.ImageVolumes == "ignore" || slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return path.Clean(m.Dst) == path.Clean(dst) }) {
 			continue
 		}
-		if err := checkTarget(dst); err != nil {
-			return fmt.Errorf("volume of the image: %w", err)
+		if err := checkVolume(dst); err != nil {
+			return &Error{Text: "volume of the image", Fix: "--image-volume ignore runs it without its volumes", Err: err}
 		}
 		if spec.ImageVolumes == "tmpfs" {
 			p.step(Step{Op: opTmpfs, Dst: dst, Why: "--image-volume", Mode: 0o1777, NoSuid: true, NoDev: true})

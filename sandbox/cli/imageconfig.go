@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"path/filepath"
 	"sort"
 	"strings"
 
@@ -20,9 +19,10 @@ const (
 // imageConfig takes from an image's configuration what a run uses. All of it is
 // hostile: it is checked here, and no parser of flags ever sees it, because those
 // look things up in the caller's environment.
-func imageConfig(img image.Config, warn func(string, ...any)) (sandbox.ImageConfig, error) {
+func imageConfig(img image.Config) (sandbox.ImageConfig, error) {
 	c := img.Config
 	out := sandbox.ImageConfig{
+		Env:        c.Env,
 		Entrypoint: c.Entrypoint,
 		Cmd:        c.Cmd,
 		User:       c.User,
@@ -46,16 +46,9 @@ func imageConfig(img image.Config, warn func(string, ...any)) (sandbox.ImageConf
 			}
 		}
 	}
-	out.Env = imageEnv(c.Env, warn)
 	if c.User != "" {
 		if err := checkUser(c.User); err != nil {
 			return out, fmt.Errorf("image configuration: User: %w", err)
-		}
-	}
-	if c.WorkingDir != "" && !filepath.IsAbs(c.WorkingDir) {
-		return out, &usageError{
-			msg:  fmt.Sprintf("image configuration: WorkingDir: %s: not an absolute path", quoteArg(c.WorkingDir)),
-			hint: "--workdir DIR runs it elsewhere",
 		}
 	}
 	if c.StopSignal != "" {
@@ -87,23 +80,7 @@ func overrule(c *image.RunConfig, spec *sandbox.Spec) {
 	}
 }
 
-// imageEnv keeps NAME=value. An entry without a value would be filled in from the
-// caller's environment elsewhere (CVE-2026-57231); here it is dropped.
-func imageEnv(env []string, warn func(string, ...any)) []string {
-	var kept []string
-	for _, kv := range env {
-		if strings.IndexByte(kv, '=') > 0 && strings.IndexByte(kv, 0) < 0 {
-			kept = append(kept, kv)
-			continue
-		}
-		warn("image configuration: Env: %s is dropped: not NAME=value", quoteArg(shorten(kv, 60)))
-	}
-	return kept
-}
-
-const withoutVolumes = "--image-volume ignore runs it without its volumes"
-
-// imageVolumes refuses volumes that would hide what the sandbox itself needs.
+// imageVolumes sorts the volumes; where they may be is the plan's to say.
 func imageVolumes(volumes map[string]struct{}) ([]string, error) {
 	if len(volumes) > maxVolumes {
 		return nil, fmt.Errorf("image configuration: %d volumes are too many", len(volumes))
@@ -113,15 +90,7 @@ func imageVolumes(volumes map[string]struct{}) ([]string, error) {
 	for v := range volumes {
 		path, err := insidePath(v)
 		if err != nil {
-			return nil, &usageError{msg: fmt.Sprintf("image configuration: volume: %v", err), hint: withoutVolumes}
-		}
-		for _, vital := range []string{"/proc", "/sys", "/dev"} {
-			if path == "/" || path == vital || strings.HasPrefix(path, vital+string(filepath.Separator)) {
-				return nil, &usageError{
-					msg:  fmt.Sprintf("image configuration: volume: %s is not the image's to mount", quoteArg(path)),
-					hint: withoutVolumes,
-				}
-			}
+			return nil, &usageError{msg: fmt.Sprintf("image configuration: volume: %v", err), hint: "--image-volume ignore runs it without its volumes"}
 		}
 		if !seen[path] {
 			seen[path] = true
@@ -130,11 +99,4 @@ func imageVolumes(volumes map[string]struct{}) ([]string, error) {
 	}
 	sort.Strings(paths)
 	return paths, nil
-}
-
-func shorten(s string, max int) string {
-	if len(s) <= max {
-		return s
-	}
-	return s[:max] + "..."
 }

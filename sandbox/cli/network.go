@@ -145,23 +145,3 @@ func (a *runArgs) expose(s string) error {
 	}
 	return nil
 }
-
-// finishNetwork refuses contradictions that no single flag shows.
-func (a *runArgs) finishNetwork() error {
-	s := &a.spec
-	for _, word := range s.DNS {
-		if word == "none" && len(s.DNS)+len(s.DNSSearch)+len(s.DNSOptions) > 1 {
-			return &usageError{msg: "--dns none keeps the image's resolv.conf: no other --dns flag goes with it"}
-		}
-	}
-	if s.NoHosts && len(s.AddHosts) > 0 {
-		return &usageError{msg: "--no-hosts and --add-host exclude each other"}
-	}
-	if s.NoHosts && s.HostsFile != "" {
-		return &usageError{msg: "--no-hosts and --hosts-file exclude each other"}
-	}
-	if s.Hostname != "" && s.UTS == "host" {
-		return &usageError{msg: "--hostname needs a private --uts"}
-	}
-	return nil
-}

@@ -119,7 +119,7 @@ func (r *runArgs) finish(args []string) error {
 	if r.format != "" && !r.dryRun {
 		return &usageError{msg: "--format goes with --dry-run"}
 	}
-	for _, check := range []func() error{r.finishUserNS, r.finishNetwork, r.finishSecurity, r.pull.check} {
+	for _, check := range []func() error{r.finishSecurity, r.pull.check} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (h *heldImages) setRoot(name string) error {
 	}
 	spec := &h.run.spec
 	overrule(&img.Config.Config, spec)
-	if spec.Image, err = imageConfig(img.Config, h.run.app.warn); err != nil {
+	if spec.Image, err = imageConfig(img.Config); err != nil {
 		return fmt.Errorf("image %s: %w", name, err)
 	}
 	spec.Root.Layers = img.Layers

@@ -70,7 +70,7 @@ var runFlags = [...]runFlag{
 	{name: "passwd", boolean: true, to: func(a *runArgs) any { return &a.spec.Passwd }},
 	{name: "passwd-entry", to: func(a *runArgs) any { return &a.spec.PasswdEntry }, read: oneLineText},
 	{name: "group-entry", class: ignored, note: "the entry in /etc/group is always sbx's own"},
-	{name: "umask", to: func(a *runArgs) any { return &a.spec.Umask }, read: umask},
+	{name: "umask", set: (*runArgs).setUmask},
 	{name: "tz", to: func(a *runArgs) any { return &a.spec.Timezone }, read: timezone},
 	{name: "init", boolean: true, to: func(a *runArgs) any { return &a.spec.Init }},
 	{name: "init-path", class: ignored, note: "sbx has its init built in"},

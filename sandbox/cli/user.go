@@ -82,11 +82,17 @@ func hostUser(name string) (string, error) {
 	return strings.Join([]string{plain(u.Username), "*", plain(u.Uid), plain(u.Gid), plain(u.Name), plain(u.HomeDir), "/bin/sh"}, ":"), nil
 }
 
-func umask(s string) (string, error) {
-	if mode, err := parseMode(s); err != nil || mode > 0o777 {
-		return "", fmt.Errorf("%s: not an octal umask", quoteArg(s))
+func (a *runArgs) setUmask(s string) error {
+	if s == "" {
+		a.spec.Umask = nil
+		return nil
 	}
-	return s, nil
+	mode, err := parseMode(s)
+	if err != nil || mode > 0o777 {
+		return fmt.Errorf("%s: not an octal umask", quoteArg(s))
+	}
+	a.spec.Umask = &mode
+	return nil
 }
 
 func timezone(s string) (string, error) {
@@ -207,21 +213,3 @@ func addIDMap(to *[]sandbox.IDMapFlag, s string) error {
 
 func (a *runArgs) addUIDMap(s string) error { return addIDMap(&a.spec.UserNS.UIDMap, s) }
 func (a *runArgs) addGIDMap(s string) error { return addIDMap(&a.spec.UserNS.GIDMap, s) }
-
-// finishUserNS refuses contradictions that no single flag shows.
-func (a *runArgs) finishUserNS() error {
-	u := &a.spec.UserNS
-	mapped := len(u.UIDMap) > 0 || len(u.GIDMap) > 0
-	if u.Mode != "" && mapped {
-		return &usageError{msg: "--userns " + u.Mode + " and --uidmap or --gidmap exclude each other"}
-	}
-	if u.Mode != "" && (u.SubUIDName != "" || u.SubGIDName != "") {
-		return &usageError{msg: "--userns " + u.Mode + " and --subuidname or --subgidname exclude each other"}
-	}
-	for _, g := range a.spec.GroupAdd {
-		if g == "keep-groups" && len(a.spec.GroupAdd) > 1 {
-			return &usageError{msg: "--group-add: keep-groups stands alone"}
-		}
-	}
-	return nil
-}

@@ -201,8 +201,6 @@ func propagation(m *sandbox.Mount, opt string) bool {
 // checkMount refuses combinations that mean nothing.
 func checkMount(m *sandbox.Mount) error {
 	switch {
-	case m.Dst == "/":
-		return fmt.Errorf("/: the root directory comes from the image or from --rootfs")
 	case m.Overlay && m.Chown:
 		return fmt.Errorf("%s: O and U exclude each other", m.Dst)
 	case m.Overlay && m.ReadOnly:
