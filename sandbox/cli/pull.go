@@ -21,12 +21,16 @@ func definePull(a *app, fs *pflag.FlagSet) action {
 	fs.Var(parsed(func(s string) error { return assign(&f.retryDelay, s) }), "retry-delay", "")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "")
 	allTags := fs.BoolP("all-tags", "a", false, "")
+	trust := fs.Bool("disable-content-trust", false, "")
 	return func(args []string) (int, error) {
 		if err := wantArgs(args, 1, -1, "IMAGE"); err != nil {
 			return 0, err
 		}
 		if *allTags {
 			return 0, &usageError{msg: "--all-tags: the tags of a repository are not listed by this version of sbx", hint: "name each: sbx pull NAME:TAG NAME:TAG"}
+		}
+		if *trust {
+			a.warn("--disable-content-trust is ignored: there is no content trust to disable")
 		}
 		if err := f.check(); err != nil {
 			return 0, err
