@@ -20,10 +20,9 @@ func (p *planner) etc() error {
 	switch {
 	case spec.NoHosts && spec.HostsFile != "":
 		return Errorf("--no-hosts and --hosts-file exclude each other")
-	case spec.NoHosts || spec.HostsFile == "image":
-		if len(spec.AddHosts) > 0 {
-			return Errorf("--add-host: there is no /etc/hosts to add to with --no-hosts or --hosts-file image")
-		}
+	case len(spec.AddHosts) > 0 && (spec.NoHosts || spec.HostsFile != "" && spec.HostsFile != "none"):
+		return Errorf("--add-host: with --no-hosts or --hosts-file, /etc/hosts is another's, and nothing is added to it")
+	case spec.NoHosts, spec.HostsFile == "image":
 	case spec.HostsFile != "" && spec.HostsFile != "none":
 		p.step(Step{Op: opBind, Dst: "/etc/hosts", Src: spec.HostsFile, ReadOnly: true, NoSuid: true, NoDev: true, Why: "--hosts-file"})
 	default:
