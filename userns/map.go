@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -208,13 +209,25 @@ func ownIDs(path string) ([]ID, error) {
 	return ids, nil
 }
 
+// stack maps first as 0, and ranges from 1 on.
 func stack(first uint32, ranges []ID) []ID {
 	ids := []ID{{0, first, 1}}
 	next := uint32(1)
 	for _, r := range ranges {
-		// The caller's own id may lie in the range; it is mapped once, as 0.
-		ids = append(ids, ID{next, r.Outside, r.Size})
-		next += r.Size
+		for _, part := range without(r, first) {
+			ids = append(ids, ID{next, part.Outside, part.Size})
+			next += part.Size
+		}
 	}
 	return ids
+}
+
+// without cuts id out of a range: the kernel maps no id twice.
+func without(r ID, id uint32) []ID {
+	if id < r.Outside || id-r.Outside >= r.Size {
+		return []ID{r}
+	}
+	below := id - r.Outside
+	parts := []ID{{Outside: r.Outside, Size: below}, {Outside: id + 1, Size: r.Size - below - 1}}
+	return slices.DeleteFunc(parts, func(part ID) bool { return part.Size == 0 })
 }
