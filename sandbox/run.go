@@ -60,7 +60,7 @@ func (pa *parent) start() error {
 	stage := userns.Stage{
 		Name: "sbx-init", Flags: pa.p.cloneFlags(), Caller: pa.p.Caller, Map: pa.p.IDs,
 		Env:   []string{"GOGC=off", "GOMAXPROCS=1"}, // it works for milliseconds, on one thread, then only waits
-		Files: []*os.File{down},
+		Files: append([]int{int(down.Fd())}, pa.p.Command.KeepFDs...),
 	}
 	if !pa.p.Command.Terminal {
 		if pa.stdio, err = pa.openStdio(); err != nil {
@@ -68,12 +68,6 @@ func (pa *parent) start() error {
 		}
 		defer pa.stdio.handedOver()
 		stage.Stdio = pa.stdio.files
-	}
-	for _, fd := range pa.p.Command.KeepFDs {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return Errorf("--preserve-fd %d: the caller has no such descriptor", fd)
-		}
-		stage.Files = append(stage.Files, os.NewFile(uintptr(fd), fmt.Sprint("preserved ", fd)))
 	}
 	pa.child, err = stage.StartWith(pa.prepare)
 	return err

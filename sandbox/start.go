@@ -121,7 +121,7 @@ func (b *builder) start() (*command, error) {
 		p.Do("unshare the inner user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER|b.innerNamespaces())
 	}
 	p.Do("report to sbx-init", unix.SYS_WRITE, int(readyW.Fd()), "x", 1)
-	p.Do("wait for sbx-init", unix.SYS_READ, int(proceedR.Fd()), make([]byte, 1), 1)
+	p.Await("wait for sbx-init", int(proceedR.Fd()))
 	if err := b.become(p, who); err != nil {
 		return nil, err
 	}

@@ -75,6 +75,8 @@ func runCalls(calls []call, report int) {
 		r, _, errno := syscall.RawSyscall6(c.nr, args[0], args[1], args[2], args[3], args[4], args[5])
 		*c.out = Result(r)
 		switch {
+		case errno == 0 && c.kind == await && r == 0:
+			fail(report, i, unix.EPIPE)
 		case errno == 0 || c.kind == try:
 		case c.kind == execute && (errno == unix.ENOENT || errno == unix.ENOTDIR || errno == unix.EACCES):
 			if errno == unix.EACCES {

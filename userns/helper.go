@@ -126,7 +126,7 @@ func startHelper(name string, pid int, ids []ID) (*helper, error) {
 	}
 	defer stderr.Close()
 	p := new(Program)
-	p.files([]*os.File{nil, nil, stderr})
+	p.files([]int{devNull, devNull, int(stderr.Fd())})
 	if err := p.Exec([]string{path}, args, nil); err != nil {
 		return nil, err
 	}

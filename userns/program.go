@@ -39,6 +39,8 @@ type kind uint8
 const (
 	must kind = iota
 	try
+	sealing // another way to the same end is known
+	await   // end of file is a failure: who was to write is gone
 	execute // on "no such file" or "permission denied" the next exec is tried
 	reaping // the rest of the program runs in a child; this process reaps for it
 )
@@ -56,6 +58,12 @@ func (p *Program) Do(name string, nr uintptr, args ...any) *Result {
 // Try is Do for a call that the kernel may refuse; the program then goes on.
 func (p *Program) Try(name string, nr uintptr, args ...any) *Result {
 	return p.add(try, name, nr, args)
+}
+
+// Await appends a wait for one byte from the pipe fd. If its other end is closed instead,
+// the program ends there.
+func (p *Program) Await(name string, fd int) {
+	p.add(await, name, unix.SYS_READ, []any{fd, make([]byte, 1), 1})
 }
 
 func (p *Program) add(k kind, name string, nr uintptr, args []any) *Result {
@@ -138,6 +146,7 @@ func (p *Program) Reap() { p.calls = append(p.calls, call{name: "fork", kind: re
 type CallError struct {
 	Name string // as given to Do
 	Err  error  // a syscall.Errno
+	kind kind
 }
 
 func (e *CallError) Error() string { return e.Name + ": " + e.Err.Error() }
@@ -148,7 +157,7 @@ type Child struct {
 	Pid   int
 	PidFD int // close-on-exec; the caller closes it
 	errs  int // read end: a report, or end of file once the child has executed something
-	names []string
+	calls []call
 }
 
 // Fork makes a child in the namespaces that flags (CLONE_NEW*) name and runs the
@@ -182,13 +191,9 @@ func (p *Program) fork(flags uintptr, borrow bool) (*Child, error) {
 	runtime.KeepAlive(p)
 	if errno != 0 {
 		unix.Close(report[0])
-		return nil, &CallError{"clone", errno}
+		return nil, &CallError{Name: "clone", Err: errno}
 	}
-	c := &Child{Pid: int(pid), PidFD: int(pidfd), errs: report[0]}
-	for _, call := range p.calls {
-		c.names = append(c.names, call.name)
-	}
-	return c, nil
+	return &Child{int(pid), int(pidfd), report[0], p.calls}, nil
 }
 
 // Executed waits until the child has executed something, and returns nil; or until
@@ -203,7 +208,8 @@ func (c *Child) Executed() error {
 	case n != len(Bytes(&r)):
 		return nil
 	}
-	return &CallError{c.names[r[0]], syscall.Errno(r[1])}
+	call := c.calls[r[0]]
+	return &CallError{call.name, syscall.Errno(r[1]), call.kind}
 }
 
 // Wait waits for the end of the child.

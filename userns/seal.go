@@ -29,8 +29,8 @@ func sealByMount(p *Program) (*Result, io.Closer, error) {
 	}
 	readOnly := Bytes(&unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	// By path: /proc/self/exe leads to a mount of the namespace that was left behind.
-	exe := p.Do("seal: open_tree "+path, unix.SYS_OPEN_TREE, unix.AT_FDCWD, path, uint32(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
-	p.Do("seal: mount_setattr "+path, unix.SYS_MOUNT_SETATTR, exe, "", unix.AT_EMPTY_PATH, readOnly, len(readOnly))
+	exe := p.add(sealing, "open_tree "+path, unix.SYS_OPEN_TREE, []any{unix.AT_FDCWD, path, uint32(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)})
+	p.add(sealing, "mount_setattr "+path, unix.SYS_MOUNT_SETATTR, []any{exe, "", unix.AT_EMPTY_PATH, readOnly, len(readOnly)})
 	return exe, io.NopCloser(nil), nil
 }
 

@@ -2,10 +2,10 @@ package userns
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,11 +17,11 @@ type Stage struct {
 	Caller Caller   // who starts it
 	Map    Map      // the ids of its namespace
 	Env    []string // nothing is inherited
-	// Stdio becomes descriptors 0, 1 and 2. Descriptor 3 is the message. Files
-	// become 4 and up. nil is /dev/null. They stay the caller's to close. A stage
-	// keeps them from what it executes: they are close-on-exec there.
+	// Stdio becomes descriptors 0, 1 and 2, nil is /dev/null. Descriptor 3 is the message.
+	// Files, descriptors of the caller's, become 4 and up. All stay the caller's to close.
+	// A stage keeps them from what it executes: they are close-on-exec there.
 	Stdio [3]*os.File
-	Files []*os.File
+	Files []int
 }
 
 // messageFD is where a stage finds its message.
@@ -38,24 +38,25 @@ func (s *Stage) Start(message []byte) (*Child, error) {
 
 // StartWith is Start with a message that is made while the stage is starting.
 func (s *Stage) StartWith(message func() ([]byte, error)) (*Child, error) {
-	child, err := s.start(message, sealByMount)
-	if call, ok := err.(*CallError); ok && strings.HasPrefix(call.Name, "seal") {
-		child, err = s.start(message, sealByCopy)
+	child, pw, err := s.spawn(sealByMount)
+	if call, ok := errors.AsType[*CallError](err); ok && call.kind == sealing {
+		child, pw, err = s.spawn(sealByCopy)
 	}
 	if err != nil {
 		return nil, explain(err, s.Caller)
 	}
+	defer pw.Close()
+	if err := s.brief(child, pw, message); err != nil {
+		unix.PidfdSendSignal(child.PidFD, unix.SIGKILL, nil, 0)
+		child.Wait()
+		unix.Close(child.PidFD)
+		return nil, err
+	}
 	return child, nil
 }
 
-func (s *Stage) start(message func() ([]byte, error), seal func(*Program) (*Result, io.Closer, error)) (*Child, error) {
-	pr, pw, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("pipe: %w", err)
-	}
-	defer pr.Close()
-	defer pw.Close()
-
+// spawn executes sbx as the stage. It returns the other end of the stage's descriptor 3.
+func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, *os.File, error) {
 	p := new(Program)
 	p.Do("capset", unix.SYS_CAPSET, Bytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), allCaps())
 	// The ids are unmapped here; capabilities are ambient, and exec keeps those (capabilities(7)).
@@ -65,56 +66,78 @@ func (s *Stage) start(message func() ([]byte, error), seal func(*Program) (*Resu
 	p.Do("die with the parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	exe, held, err := seal(p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer held.Close()
-	files := append(append(s.Stdio[:3:3], pr), s.Files...)
-	exe = p.Do("dup", unix.SYS_FCNTL, exe, unix.F_DUPFD_CLOEXEC, len(files))
-	p.files(files)
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("pipe: %w", err)
+	}
+	defer pr.Close()
+	fds := make([]int, 0, FirstFile+len(s.Files))
+	for _, f := range s.Stdio {
+		if f == nil {
+			fds = append(fds, devNull)
+		} else {
+			fds = append(fds, int(f.Fd()))
+		}
+	}
+	fds = append(append(fds, int(pr.Fd())), s.Files...)
+	exe = p.Do("dup", unix.SYS_FCNTL, exe, unix.F_DUPFD_CLOEXEC, len(fds))
+	p.files(fds)
 	if err := p.execFile(exe, []string{s.Name}, s.Env); err != nil {
-		return nil, err
+		pw.Close()
+		return nil, nil, err
 	}
 	child, err := p.Spawn(unix.CLONE_NEWUSER | s.Flags)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = child.Executed(); err == nil {
+			return child, pw, nil
+		}
+		child.Wait()
+		unix.Close(child.PidFD)
 	}
-	pr.Close()
+	pw.Close()
+	return nil, nil, err
+}
+
+// brief maps the ids of the stage and sends it the message. One that has given up and ended
+// by then is started all the same: it says why in its own way.
+func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)) error {
 	mapping := s.Map.begin(child.Pid, s.Caller)
 	text, err := message()
 	if err == nil {
-		_, err = pw.Write(append(binary.NativeEndian.AppendUint64(nil, uint64(len(text))), text...))
+		_, err = to.Write(append(binary.NativeEndian.AppendUint64(nil, uint64(len(text))), text...))
 	}
 	if failed := mapping.end(); failed != nil {
-		err = fmt.Errorf("map ids: %w", failed)
-	}
-	if failed := child.Executed(); failed != nil {
-		err = failed
+		return fmt.Errorf("map ids: %w", failed)
 	}
 	if err == nil {
-		_, err = pw.Write([]byte{1})
+		_, err = to.Write([]byte{1})
 	}
-	if err != nil {
-		unix.PidfdSendSignal(child.PidFD, unix.SIGKILL, nil, 0)
-		child.Wait()
-		unix.Close(child.PidFD)
-		return nil, err
+	if errors.Is(err, unix.EPIPE) {
+		return nil
 	}
-	return child, nil
+	return err
 }
 
-// files makes the program give files the descriptors from 0 up, and nothing else to
-// what it executes.
-func (p *Program) files(files []*os.File) {
-	p.Do("close on exec", unix.SYS_CLOSE_RANGE, len(files), uint32(1<<31-1), unix.CLOSE_RANGE_CLOEXEC)
+// devNull stands for /dev/null, opened in the child, among the descriptors for files.
+const devNull = -1
+
+// files makes the program give fds the descriptors from 0 up, and nothing else to what it
+// executes.
+func (p *Program) files(fds []int) {
+	p.ReportAbove = len(fds)
+	p.Do("close on exec", unix.SYS_CLOSE_RANGE, len(fds), uint32(1<<31-1), unix.CLOSE_RANGE_CLOEXEC)
 	// Two rounds: the first takes every file to where the second overwrites nothing.
 	var copies []*Result
-	for _, f := range files {
-		if f == nil {
+	for _, fd := range fds {
+		if fd == devNull {
 			null := p.Do("open /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-			copies = append(copies, p.Do("dup", unix.SYS_FCNTL, null, unix.F_DUPFD_CLOEXEC, len(files)))
+			copies = append(copies, p.Do("dup", unix.SYS_FCNTL, null, unix.F_DUPFD_CLOEXEC, len(fds)))
 			continue
 		}
-		copies = append(copies, p.Do("dup", unix.SYS_FCNTL, int(f.Fd()), unix.F_DUPFD_CLOEXEC, len(files)))
+		copies = append(copies, p.Do("dup", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, len(fds)))
 	}
 	for i, fd := range copies {
 		p.Do("dup3", unix.SYS_DUP3, fd, i, 0)

@@ -140,7 +140,7 @@ func converse(ctx context.Context, stage *userns.Stage, message []byte, layers [
 		return err
 	}
 	defer said.Close()
-	stage.Stdio[2], stage.Files = said, []*os.File{theirs.f}
+	stage.Stdio[2], stage.Files = said, []int{int(theirs.f.Fd())}
 	child, err := stage.Start(message)
 	if err != nil {
 		return err
