@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"sbx/sandbox"
 )
@@ -250,7 +251,7 @@ func TestSecret(t *testing.T) {
 	for _, s := range []string{
 		"id=a,src=" + file,
 		"id=b,env=HOME,target=/etc/b,uid=5,gid=6,mode=0400",
-		"id=c,target=sub/c,fd=" + itoa(int(pr.Fd())),
+		"id=c,target=sub/c,fd=" + itoa(inherited(t, pr)),
 		"id=D,env=HOME,type=env",
 	} {
 		if err := r.addSecret(s); err != nil {
@@ -270,6 +271,15 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+// inherited makes f look as if it had come through exec, and returns its descriptor.
+func inherited(t *testing.T, f *os.File) int {
+	t.Helper()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {
+		t.Fatal(err)
+	}
+	return int(f.Fd())
+}
+
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
 func TestPreserveFDs(t *testing.T) {
@@ -280,7 +290,7 @@ func TestPreserveFDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		fds = append(fds, int(f.Fd()))
+		fds = append(fds, inherited(t, f))
 	}
 	r := newRunArgs(testApp())
 	if err := setFlag(r, "preserve-fd", itoa(fds[0])+","+itoa(fds[2])); err != nil {
@@ -288,6 +298,14 @@ func TestPreserveFDs(t *testing.T) {
 	}
 	if err := r.preserveFD(itoa(fds[0])); err != nil {
 		t.Fatal(err)
+	}
+	own, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	if err := r.preserveFD(itoa(int(own.Fd()))); err == nil {
+		t.Error("a descriptor of our own was accepted")
 	}
 	if want := []int{fds[0], fds[2]}; !reflect.DeepEqual(r.spec.PreserveFDs, want) {
 		t.Errorf("got %v, want %v", r.spec.PreserveFDs, want)

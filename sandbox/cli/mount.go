@@ -220,7 +220,7 @@ func finishMount(m sandbox.Mount) (sandbox.Mount, error) {
 	}
 	switch m.Type {
 	case "bind", "glob":
-		abs, err := filepath.Abs(m.Src)
+		abs, err := hostPath(m.Src)
 		if err != nil {
 			return m, err
 		}

@@ -231,7 +231,7 @@ func (r *runArgs) setRootfs(s string) error {
 			return &usageError{msg: fmt.Sprintf("--rootfs: %s: unknown option; O throws changes away", quoteArg(opts))}
 		}
 	}
-	abs, err := filepath.Abs(dir)
+	abs, err := hostPath(dir)
 	if err != nil {
 		return err
 	}

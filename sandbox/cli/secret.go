@@ -154,11 +154,12 @@ func parseFD(s string) (int, error) {
 	return int(n), nil
 }
 
-// checkFD refuses a descriptor that sbx was not started with. This must be asked
-// while the flags are parsed: later the number may be one of our own.
+// checkFD refuses a descriptor that sbx was not started with: all of our own are closed on
+// exec, and none of those is that has come through one.
 func checkFD(fd int) error {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-		return fmt.Errorf("file descriptor %d: %w", fd, err)
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return fmt.Errorf("the caller has no descriptor %d", fd)
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func setSource(m *sandbox.Mount, src string) error {
 	case strings.IndexByte(src, 0) >= 0:
 		return fmt.Errorf("%s: not a path", quoteArg(src))
 	case src[0] == '/' || src[0] == '.':
-		abs, err := filepath.Abs(src)
+		abs, err := hostPath(src)
 		if err != nil {
 			return err
 		}
