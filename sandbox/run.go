@@ -31,12 +31,8 @@ type parent struct {
 // sandbox's. warn is told what only turns out while the sandbox is built or taken down.
 func Run(p *Plan, warn func(string)) (int, error) {
 	runtime.LockOSThread()
-	pa := &parent{p: p, warn: warn}
+	pa := &parent{p: p, warn: warn, tty: newTTY(p)}
 	defer pa.close()
-	var err error
-	if pa.tty, err = newTTY(p); err != nil {
-		return 125, err
-	}
 	if err := pa.start(); err != nil {
 		return 125, err
 	}
@@ -126,7 +122,9 @@ func (pa *parent) wait() (int, error) {
 				pa.warn(text)
 			}
 			if len(fds) > 1 && pa.tty != nil {
-				pa.tty.connect(os.NewFile(uintptr(fds[1]), "terminal"))
+				if err := pa.tty.connect(os.NewFile(uintptr(fds[1]), "terminal")); err != nil {
+					return 125, err
+				}
 			}
 		case r.Status != nil:
 			status = unix.WaitStatus(*r.Status)

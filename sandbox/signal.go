@@ -3,6 +3,8 @@ package sandbox
 import (
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,13 +16,18 @@ func forwardSignals(pa *parent) {
 	c := make(chan os.Signal, 64)
 	// Each one costs the Go runtime sixty microseconds: those that people and shells send
 	// come first, and the others when this run has turned out to be none of the shortest.
-	signal.Notify(c, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT,
+	notify(c, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT, unix.SIGTSTP)
 	if pa.tty != nil {
 		pa.tty.resize()
 	}
-	time.AfterFunc(100*time.Millisecond, func() { signal.Notify(c, otherSignals()...) })
+	time.AfterFunc(100*time.Millisecond, func() { notify(c, otherSignals()...) })
 	forward(c, pa)
+}
+
+// notify asks for those of the signals that are not ignored, as nohup(1) has it.
+func notify(c chan<- os.Signal, signals ...os.Signal) {
+	signal.Notify(c, slices.DeleteFunc(signals, signal.Ignored)...)
 }
 
 func otherSignals() []os.Signal {
@@ -29,7 +36,7 @@ func otherSignals() []os.Signal {
 		switch n {
 		case unix.SIGKILL, unix.SIGSTOP: // cannot be caught
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // ours; the runtime's; a write's
-		case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP: // of our own making
+		case unix.SIGTTIN, unix.SIGTTOU: // stop sbx in the background, as they should
 		case 32, 33: // of the C library
 		default:
 			others = append(others, n)
@@ -79,6 +86,18 @@ func (pa *parent) suspend() {
 	if !pa.command.signal(unix.SIGSTOP) {
 		return
 	}
-	unix.Kill(os.Getpid(), unix.SIGSTOP)
+	if pa.tty == nil {
+		stop()
+	} else {
+		pa.warnOf(pa.tty.aside(stop))
+	}
 	pa.command.signal(unix.SIGCONT)
+}
+
+// stop returns when sbx has been continued. The signal is for this thread: one for the
+// process could find another, and this one would still run on for a while.
+func stop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
 }

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,17 +14,19 @@ import (
 // tty is the caller's terminal, between which and the command's own one the parent copies.
 type tty struct {
 	interactive bool
-	master      *os.File
-	old         *term.State // nil unless it is in raw mode
 	copied      chan struct{}
+
+	mu     sync.Mutex  // signals come at any time
+	master *os.File    // of the command's terminal; nil until there is one
+	cooked *term.State // what the caller's was like; nil unless it is in raw mode
 }
 
 // newTTY returns nil if the command gets no terminal.
-func newTTY(p *Plan) (*tty, error) {
+func newTTY(p *Plan) *tty {
 	if !p.Command.Terminal {
-		return nil, nil
+		return nil
 	}
-	return &tty{interactive: p.Parent.Interactive, copied: make(chan struct{})}, nil
+	return &tty{interactive: p.Parent.Interactive, copied: make(chan struct{})}
 }
 
 // size is that of the caller's terminal, or nil.
@@ -36,31 +40,83 @@ func (t *tty) size() *unix.Winsize {
 }
 
 func (t *tty) resize() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fit()
+}
+
+func (t *tty) fit() {
 	if ws := t.size(); ws != nil && t.master != nil {
 		unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, ws)
 	}
 }
 
-// connect begins to copy. The caller's terminal goes into raw mode: every key is the
-// command's, ^C and ^Z too.
-func (t *tty) connect(master *os.File) {
+// connect begins to copy.
+func (t *tty) connect(master *os.File) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.master = master
-	t.resize()
+	t.fit()
 	if t.interactive {
-		if term.IsTerminal(0) {
-			t.old, _ = term.MakeRaw(0)
+		if err := t.makeRaw(); err != nil {
+			return err
 		}
-		go func() {
-			if _, err := io.Copy(master, os.Stdin); err == nil && t.old == nil {
-				// The end of what is piped in, as a terminal says it: ^D.
-				master.Write([]byte{4})
-			}
-		}()
+		go typeIn(master, t.cooked != nil)
 	}
 	go func() {
 		io.Copy(os.Stdout, master)
 		close(t.copied)
 	}()
+	return nil
+}
+
+// makeRaw makes every key of the caller's terminal the command's, ^C and ^Z too.
+func (t *tty) makeRaw() (err error) {
+	if !term.IsTerminal(0) {
+		return nil
+	}
+	if t.cooked, err = term.MakeRaw(0); err != nil {
+		return fmt.Errorf("raw mode of the terminal: %w", err)
+	}
+	return nil
+}
+
+// typeIn copies the caller's input. Where that is no terminal, its end is said as one says
+// it: with ^D, which in an unfinished line only sends off what there is of it.
+func typeIn(master io.Writer, raw bool) {
+	text, end := make([]byte, 32<<10), "\x04"
+	for {
+		n, err := os.Stdin.Read(text)
+		if n > 0 {
+			if _, err := master.Write(text[:n]); err != nil {
+				return
+			}
+			end = "\x04\x04"
+			if text[n-1] == '\n' {
+				end = "\x04"
+			}
+		}
+		if err == io.EOF && !raw {
+			io.WriteString(master, end)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// aside gives the caller's terminal back while stop goes on.
+func (t *tty) aside(stop func()) (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	raw := t.cooked != nil
+	t.cook()
+	stop()
+	if raw {
+		err = t.makeRaw()
+	}
+	t.fit()
+	return err
 }
 
 // drain waits until all that the command has written is out. Nothing of it lives any
@@ -76,8 +132,14 @@ func (t *tty) drain() {
 }
 
 func (t *tty) restore() {
-	if t.old != nil {
-		term.Restore(0, t.old)
-		t.old = nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cook()
+}
+
+func (t *tty) cook() {
+	if t.cooked != nil {
+		term.Restore(0, t.cooked)
+		t.cooked = nil
 	}
 }
