@@ -91,11 +91,7 @@ func Main(argv []string) int {
 func (a *app) main(argv []string) (status int) {
 	defer func() {
 		if v := recover(); v != nil {
-			fmt.Fprintf(a.stderr, "sbx: bug: %s\n", sandbox.OneLine(fmt.Sprint(v)))
-			if a.debug {
-				a.stderr.Write(debug.Stack())
-			}
-			status = statusFailed
+			status = a.bug(v)
 		}
 	}()
 	if len(argv) == 0 {
@@ -109,6 +105,15 @@ func (a *app) main(argv []string) (status int) {
 		return a.report(err)
 	}
 	return status
+}
+
+// bug tells of a panic, and returns the exit status.
+func (a *app) bug(v any) int {
+	fmt.Fprintf(a.stderr, "sbx: bug: %s\n", sandbox.OneLine(fmt.Sprint(v)))
+	if a.debug {
+		a.stderr.Write(debug.Stack())
+	}
+	return statusFailed
 }
 
 // dispatch parses what stands before the verb, finds it, and runs it.

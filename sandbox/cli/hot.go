@@ -37,9 +37,12 @@ func Hot(argv []string) (status int, done bool) {
 		os.Stderr.Write(said.Bytes())
 	}
 	defer func() {
-		if !done {
-			recover() // the other half will come to it too, and say so
+		bug := recover()
+		switch {
+		case !done: // the other half will come to it too, and say so
 			unix.Umask(umask)
+		case bug != nil:
+			status = a.bug(bug)
 		}
 	}()
 	if err := refusePrivilege(); err != nil {

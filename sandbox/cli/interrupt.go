@@ -19,18 +19,19 @@ func (e *interrupted) ExitStatus() int { return 128 + int(e.signal) }
 func interruptible() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
 		if !signal.Ignored(s) { // as nohup(1) has it
 			signal.Notify(signals, s)
 		}
 	}
 	go func() {
-		select {
-		case s := <-signals:
-			signal.Stop(signals)
-			cancel(&interrupted{s.(unix.Signal)})
-		case <-ctx.Done():
+		for s := range signals {
+			reason := &interrupted{s.(unix.Signal)}
+			if ctx.Err() != nil {
+				os.Exit(reason.ExitStatus())
+			}
+			cancel(reason)
 		}
 	}()
-	return ctx, func() { signal.Stop(signals); cancel(nil) }
+	return ctx, func() { signal.Stop(signals); close(signals); cancel(nil) }
 }
