@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,7 +19,11 @@ import (
 func Remove() {
 	runtime.LockOSThread()
 	path, err := userns.Receive()
-	if err != nil || removeTree(string(path)) != nil {
+	if err == nil {
+		err = removeTree(string(path))
+	}
+	if err != nil {
+		fmt.Fprint(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -68,9 +73,12 @@ func removeEntry(dir *os.File, name string, top *os.File, moved *int) error {
 	if unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR) == nil {
 		return nil
 	}
-	if dir != top {
+	for dir != top {
 		*moved++
-		return unix.Renameat(int(dir.Fd()), name, int(top.Fd()), ".sbx-remove-"+strconv.Itoa(*moved))
+		err := unix.Renameat2(int(dir.Fd()), name, int(top.Fd()), ".sbx-remove-"+strconv.Itoa(*moved), unix.RENAME_NOREPLACE)
+		if err != unix.EEXIST { // of one that was killed
+			return err
+		}
 	}
 	sub, err := openChild(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {

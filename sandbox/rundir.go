@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -100,17 +101,35 @@ func (d *runDir) remove(p *Plan) error {
 	if unix.Fstat(int(d.lock.Fd()), &st) == nil && st.Nlink == 0 {
 		return nil // and its owner may have made it again by now
 	}
-	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: p.Caller, Map: p.IDs}
-	child, err := stage.Start([]byte(d.path))
-	if err == nil {
-		defer unix.Close(child.PidFD)
-		var status unix.WaitStatus
-		if status, err = child.Wait(); err == nil && status.ExitStatus() != 0 {
-			err = fmt.Errorf("sbx-remove: exit status %d", status.ExitStatus())
-		}
-	}
-	if err != nil {
+	if err := d.removeAsRoot(p); err != nil {
 		return fmt.Errorf("remove %s: %w", d.path, err)
+	}
+	return nil
+}
+
+func (d *runDir) removeAsRoot(p *Plan) error {
+	says, stderr, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer says.Close()
+	defer stderr.Close()
+	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: p.Caller, Map: p.IDs, Stdio: [3]*os.File{2: stderr}}
+	child, err := stage.Start([]byte(d.path))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(child.PidFD)
+	stderr.Close()
+	text, err := io.ReadAll(io.LimitReader(says, maxFailure))
+	status, waitErr := child.Wait()
+	switch {
+	case err != nil || waitErr != nil:
+		return errors.Join(err, waitErr)
+	case status.Signaled():
+		return fmt.Errorf("sbx-remove: %v", status.Signal())
+	case status.ExitStatus() != 0:
+		return errors.New(string(text))
 	}
 	return nil
 }
