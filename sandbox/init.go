@@ -36,6 +36,7 @@ func Init() {
 	runtime.LockOSThread()
 	unix.CloseOnExec(reportFD)
 	unix.Setsid() // a ^C at the caller's terminal is for sbx to pass on
+	unix.Umask(0) // what is made here has the mode that the plan gives it
 	up := os.NewFile(reportFD, "report")
 	message, join, err := userns.ReceiveEarly()
 	if err != nil {
@@ -56,6 +57,13 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 		return 0, fmt.Errorf("read plan: %w", err)
 	}
 	b := &builder{p: &o.Plan, winsize: o.Winsize, join: join}
+	hostPID := !b.p.has("pid")
+	if hostPID {
+		// What the command leaves becomes a child of this process, for killDescendants.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return 0, fmt.Errorf("adopt orphans: %w", err)
+		}
+	}
 	child, err := b.build()
 	if err != nil {
 		return 0, err
@@ -67,7 +75,6 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 	if err := send(up, report{Started: true, Warnings: b.warnings}, fds...); err != nil {
 		return 0, err
 	}
-	hostPID := !b.p.has("pid")
 	b.release()
 	status, err := child.Wait()
 	if hostPID {
@@ -78,7 +85,7 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 
 // killDescendants ends what a command in the host's pid namespace has left: with its own
 // one, the kernel does that. All of it has become a child of this process by now, or does
-// when what is between is dead (PR_SET_CHILD_SUBREAPER, set in build).
+// when what is between is dead.
 func killDescendants() {
 	for {
 		var none unix.WaitStatus
@@ -147,12 +154,6 @@ func within(what string, err error) error {
 // not seen outside. The mounts of a new user namespace are slaves already
 // (mount_namespaces(7)); this says so of those that were private, too.
 func (b *builder) detachPropagation() error {
-	unix.Umask(0)
-	if !b.p.has("pid") {
-		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-			return err
-		}
-	}
 	return unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
 }
 
@@ -273,14 +274,15 @@ func (b *builder) release() {
 			f.Close()
 		}
 	}
-	if b.src.proc != nil {
-		b.src.proc.Close()
-	}
 	if b.terminal != nil {
 		b.terminal.close()
 	}
-	b.base.tmpfs.Close()
-	b.tree.dir.Close()
+	for _, f := range []*os.File{b.src.proc, b.blankFile, b.blankDir, b.base.tmpfs, b.tree.dir} {
+		f.Close() // nil, too
+	}
+	for i := range b.p.Command.KeepFDs {
+		unix.Close(keepFD + i)
+	}
 	*b = builder{}
 }
 

@@ -182,9 +182,11 @@ func (b *builder) tmpfs(s *Step) error {
 	if missing == nil {
 		image.Close()
 	}
-	target, err := b.userTarget(s, true)
+	var target *os.File
 	if s.Dst == "/dev" {
 		target, err = b.tree.kernelDirectory(s.Dst)
+	} else {
+		target, err = b.userTarget(s, true)
 	}
 	if err != nil {
 		return err
