@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -47,10 +48,11 @@ func Probe(data string, spec *Spec) (Host, error) {
 		ID:       hex.EncodeToString(id),
 		Caller:   caller,
 		Zoneinfo: "/usr/share/zoneinfo",
+		Arch:     runtime.GOARCH, // uname(2) says what setarch(8) has told it
+		Kernel:   kernelVersion(),
 		Term:     os.Getenv("TERM"),
 	}
 	h.RunDir = filepath.Join(data, "runs", h.ID)
-	h.Arch, h.Kernel = machine()
 	if h.Groups, err = groups(); err != nil {
 		return Host{}, err
 	}
@@ -85,20 +87,12 @@ func groups() ([]uint32, error) {
 	return groups, nil
 }
 
-func machine() (arch string, kernel [2]int) {
+func kernelVersion() (kernel [2]int) {
 	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return "", kernel
+	if unix.Uname(&u) == nil {
+		fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &kernel[0], &kernel[1])
 	}
-	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &kernel[0], &kernel[1])
-	switch m := unix.ByteSliceToString(u.Machine[:]); m {
-	case "x86_64":
-		return "amd64", kernel
-	case "aarch64":
-		return "arm64", kernel
-	default:
-		return m, kernel
-	}
+	return kernel
 }
 
 // upperRefused tells why the kernel will not take an upper directory of overlayfs on
