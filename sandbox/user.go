@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"fmt"
@@ -169,7 +168,7 @@ func groupsOf(group []byte, name string, own uint32) []uint32 {
 	var gids []uint32
 	for fields := range lines(group, 4) {
 		gid, err := parseID(fields[2])
-		if err != nil || gid == own || !slices.Contains(strings.Split(fields[3], ","), name) {
+		if err != nil || gid == own || !strings.Contains(","+fields[3]+",", ","+name+",") {
 			continue
 		}
 		gids = append(gids, gid)
@@ -180,13 +179,12 @@ func groupsOf(group []byte, name string, own uint32) []uint32 {
 	return gids
 }
 
-// lines yields the fields of each line with at least n of them.
+// lines yields the first n fields of each line with at least as many, and what follows them
+// as one more.
 func lines(text []byte, n int) func(yield func([]string) bool) {
 	return func(yield func([]string) bool) {
-		scanner := bufio.NewScanner(bytes.NewReader(text))
-		scanner.Buffer(nil, 64<<10)
-		for scanner.Scan() {
-			fields := strings.Split(scanner.Text(), ":")
+		for line := range bytes.Lines(text) {
+			fields := strings.SplitN(strings.TrimRight(string(line), "\r\n"), ":", n+1)
 			if len(fields) >= n && !yield(fields) {
 				return
 			}

@@ -32,8 +32,8 @@ func userTree(t *testing.T, passwd, group string) tree {
 
 func TestWhoIs(t *testing.T) {
 	tr := userTree(t,
-		"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/srv:/bin/sh\n42:x:7:8::/n:/bin/sh\nbroken\nbig:x:70000:0::/:/bin/sh\nneg:x:-1:0::/:/bin/sh\n",
-		"root:x:0:\nstaff:x:50:app,other\naudio:x:29:app\napp:x:1001:app\nhuge:x:99999:\n")
+		"root:x:0:0:root:/root:/bin/sh\nlong:x:6:6:"+strings.Repeat("x", 70<<10)+":/:/bin/sh\ncolons:"+strings.Repeat(":", 70<<10)+"\napp:x:1000:1001::/srv:/bin/sh\n42:x:7:8::/n:/bin/sh\nbroken\nbig:x:70000:0::/:/bin/sh\nneg:x:-1:0::/:/bin/sh\n",
+		"root:x:0:\nstaff:x:50:app,other\naudio:x:29:app\nmany:x:51:"+strings.Repeat("other,", 20<<10)+"app\r\napp:x:1001:app\nhuge:x:99999:\n")
 	ids := userns.Map{UIDs: []userns.ID{{Inside: 0, Outside: 1000, Size: 1}, {Inside: 1, Outside: 100000, Size: 65536}}}
 	ids.GIDs = ids.UIDs
 	for _, test := range []struct {
@@ -46,17 +46,17 @@ func TestWhoIs(t *testing.T) {
 	}{
 		{user: "0", home: "/root"},
 		{user: "root", home: "/root"},
-		{user: "app", uid: 1000, gid: 1001, groups: []uint32{29, 50}, home: "/srv"},
-		{user: "1000", uid: 1000, gid: 1001, groups: []uint32{29, 50}, home: "/srv"},
+		{user: "app", uid: 1000, gid: 1001, groups: []uint32{29, 50, 51}, home: "/srv"},
+		{user: "1000", uid: 1000, gid: 1001, groups: []uint32{29, 50, 51}, home: "/srv"},
 		{user: "app:staff", uid: 1000, gid: 50, home: "/srv"},
-		{user: "app:", uid: 1000, gid: 1001, groups: []uint32{29, 50}, home: "/srv"},
+		{user: "app:", uid: 1000, gid: 1001, groups: []uint32{29, 50, 51}, home: "/srv"},
 		{user: ":50", gid: 50, home: "/root"},
 		{user: ":staff", gid: 50, home: "/root"},
-		{user: "1000:", uid: 1000, gid: 1001, groups: []uint32{29, 50}, home: "/srv"},
+		{user: "1000:", uid: 1000, gid: 1001, groups: []uint32{29, 50, 51}, home: "/srv"},
 		{user: "1234", uid: 1234, home: "/"},
 		{user: "1234:29", uid: 1234, gid: 29, home: "/"},
 		{user: "42", uid: 7, gid: 8, home: "/n"}, // a name goes before a number
-		{user: "app", extra: []string{"root", "77"}, uid: 1000, gid: 1001, groups: []uint32{0, 29, 50, 77}, home: "/srv"},
+		{user: "app", extra: []string{"root", "77"}, uid: 1000, gid: 1001, groups: []uint32{0, 29, 50, 51, 77}, home: "/srv"},
 		{user: "nobody", err: "no such user"},
 		{user: "app:nogroup", err: "no such group"},
 		{user: "big", err: "does not exist in the sandbox"},
