@@ -28,8 +28,9 @@ func (p *planner) parent() error {
 	if spec.Timeout == 0 {
 		return nil
 	}
-	p.Parent.StopSignal = Signal(unix.SignalNum(spec.StopSignal))
-	if n, err := strconv.Atoi(spec.StopSignal); err == nil {
+	signal := cmp.Or(spec.StopSignal, spec.Image.StopSignal)
+	p.Parent.StopSignal = Signal(unix.SignalNum(signal))
+	if n, err := strconv.Atoi(signal); err == nil {
 		p.Parent.StopSignal = Signal(n)
 	}
 	if p.Parent.StopSignal != 0 {

@@ -163,7 +163,7 @@ func (pa *parent) postMortem(err error) error {
 	return fmt.Errorf("%w: exit status %d", err, status.ExitStatus())
 }
 
-// timeOut ends the sandbox; a command that --stop-signal asks first may do so itself.
+// timeOut ends the sandbox; a command that the stop signal asks first may do so itself.
 func (pa *parent) timeOut(d time.Duration) {
 	sig := unix.Signal(pa.p.Parent.StopSignal)
 	if sig != 0 && !pa.command.deadly(sig) && pa.command.signal(sig) {
