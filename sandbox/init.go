@@ -346,6 +346,12 @@ func (b *builder) apply(i int, s *Step) error {
 			text = s.Secret
 		}
 		return b.file(s, text)
+	case opHosts:
+		text, err := b.tree.read(s.Dst)
+		if err != nil {
+			return err
+		}
+		return b.file(s, append([]byte(s.Text), text...))
 	case opPasswd, opGroup:
 		return b.userFile(s)
 	case opMask:

@@ -30,7 +30,7 @@ func (b *base) placesLayer(layers []*os.File, steps []Step) (*os.File, error) {
 		case s.CopyUp: // whether the image has something there matters to it
 		case s.Op == opTmpfs, s.Op == opProc, s.Op == opSysfs, s.Op == opDevpts, s.Op == opDir:
 			err = l.add(s.Dst, unix.S_IFDIR|0o755)
-		case s.Op == opFile, s.Op == opPasswd, s.Op == opGroup:
+		case s.Op == opFile, s.Op == opHosts, s.Op == opPasswd, s.Op == opGroup:
 			err = l.add(s.Dst, unix.S_IFREG|0o644)
 		}
 		if err != nil {

@@ -142,6 +142,7 @@ const (
 	opSymlink  = "symlink"  // Dst points to Src
 	opDir      = "dir"      // there is a directory
 	opFile     = "file"     // Text or Secret, in memory, over Dst
+	opHosts    = "hosts"    // Text, and then what the image's file says
 	opPasswd   = "passwd"   // the image's file with a line for the command's user
 	opGroup    = "group"    // and for its group
 	opMask     = "mask"     // nothing can be seen at Dst

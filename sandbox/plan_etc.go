@@ -3,6 +3,7 @@ package sandbox
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -20,13 +21,13 @@ func (p *planner) etc() error {
 	switch {
 	case spec.NoHosts && spec.HostsFile != "":
 		return Errorf("--no-hosts and --hosts-file exclude each other")
-	case len(spec.AddHosts) > 0 && (spec.NoHosts || spec.HostsFile != "" && spec.HostsFile != "none"):
-		return Errorf("--add-host: with --no-hosts or --hosts-file, /etc/hosts is another's, and nothing is added to it")
-	case spec.NoHosts, spec.HostsFile == "image":
-	case spec.HostsFile != "" && spec.HostsFile != "none":
-		p.step(Step{Op: opBind, Dst: "/etc/hosts", Src: spec.HostsFile, ReadOnly: true, NoSuid: true, NoDev: true, Why: "--hosts-file"})
-	default:
-		file("/etc/hosts", whose(len(spec.AddHosts) > 0, "--add-host"), p.hostsFile())
+	case spec.NoHosts && len(spec.AddHosts) > 0:
+		return Errorf("--add-host: with --no-hosts, /etc/hosts is the image's, and nothing is added to it")
+	case !spec.NoHosts:
+		file("/etc/hosts", hostsFlag(spec), p.hostsFile())
+		if spec.HostsFile == "image" {
+			p.Steps[len(p.Steps)-1].Op = opHosts
+		}
 	}
 	switch {
 	case !slices.Contains(spec.DNS, "none"):
@@ -70,6 +71,15 @@ func dnsFlag(spec *Spec) string {
 	return whose(len(spec.DNSOptions) > 0, "--dns-option")
 }
 
+func hostsFlag(spec *Spec) string {
+	if spec.HostsFile != "" {
+		return "--hosts-file"
+	}
+	return whose(len(spec.AddHosts) > 0, "--add-host")
+}
+
+// hostsFile says what sbx and the user know, and then what --hosts-file says: of two lines
+// for a name, the first counts.
 func (p *planner) hostsFile() string {
 	var text strings.Builder
 	text.WriteString("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n")
@@ -79,7 +89,12 @@ func (p *planner) hostsFile() string {
 	if p.has("uts") {
 		fmt.Fprintf(&text, "127.0.0.1\t%s\n", p.Hostname)
 	}
-	return text.String()
+	return text.String() + p.spec.HostsText
+}
+
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 // resolvConf is the host's where the sandbox shares its network; without a network it
@@ -91,7 +106,7 @@ func (p *planner) resolvConf() string {
 		for line := range strings.Lines(p.host.Resolv) {
 			switch fields := strings.Fields(line); {
 			case len(fields) < 2:
-			case fields[0] == "nameserver":
+			case fields[0] == "nameserver" && isAddress(fields[1]):
 				servers = append(servers, fields[1])
 			case fields[0] == "search" || fields[0] == "domain":
 				search = fields[1:]

@@ -40,7 +40,8 @@ type Spec struct {
 
 	Hostname     string
 	NoHostname   bool   // keep the image's /etc/hostname
-	HostsFile    string // "" is generated, none, image, or a path on the host
+	HostsFile    string // what /etc/hosts says beside what sbx knows: "", none, image, or the name of a file
+	HostsText    string // what that file says
 	NoHosts      bool
 	AddHosts     []HostEntry
 	DNS          []string // nameservers, or the one word none (keep the image's file)
@@ -70,7 +71,6 @@ type Spec struct {
 	Interactive bool     // -i
 	Attach      []string // -a: of stdin, stdout, stderr; none is all
 	SigProxy    bool
-	DetachKeys  string
 	StopSignal  string
 	StopTimeout time.Duration
 	Timeout     time.Duration // --timeout; 0 is none

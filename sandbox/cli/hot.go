@@ -67,5 +67,5 @@ func present(context.Context, *image.Store, image.PullOptions) (*image.Image, er
 
 // readsOnce: what this argument may name can be a pipe.
 func readsOnce(arg string) bool {
-	return strings.Contains(arg, "secret") || strings.Contains(arg, "env-file") || strings.Contains(arg, "seccomp=") || strings.Contains(arg, "dry-run")
+	return slices.ContainsFunc([]string{"secret", "env-file", "hosts-file", "seccomp=", "dry-run"}, func(name string) bool { return strings.Contains(arg, name) })
 }

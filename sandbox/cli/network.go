@@ -3,8 +3,6 @@ package cli
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,17 +84,15 @@ func (a *runArgs) addHost(s string) error {
 	return nil
 }
 
-// hostsFile reads none, image, or the name of a file.
-func hostsFile(s string) (string, error) {
+// setHostsFile reads none, image, or the name of a file.
+func (a *runArgs) setHostsFile(s string) error {
+	a.spec.HostsFile, a.spec.HostsText = s, ""
 	if s == "none" || s == "image" {
-		return s, nil
+		return nil
 	}
-	abs, err := filepath.Abs(s)
-	if err != nil {
-		return "", err
-	}
-	_, err = os.Stat(abs)
-	return abs, err
+	text, err := readText(s, maxTextFile)
+	a.spec.HostsText = string(text)
+	return err
 }
 
 func (a *runArgs) addDNS(s string) error {

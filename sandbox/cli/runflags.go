@@ -131,7 +131,7 @@ var runFlags = [...]runFlag{
 	{name: "network", set: (*runArgs).setNetwork},
 	{name: "net", set: (*runArgs).setNetwork},
 	{name: "add-host", list: true, set: (*runArgs).addHost},
-	{name: "hosts-file", to: func(a *runArgs) any { return &a.spec.HostsFile }, read: hostsFile},
+	{name: "hosts-file", set: (*runArgs).setHostsFile},
 	{name: "no-hosts", boolean: true, to: func(a *runArgs) any { return &a.spec.NoHosts }},
 	{name: "dns", list: true, set: (*runArgs).addDNS},
 	{name: "dns-option", list: true, set: (*runArgs).addDNSOption},
