@@ -31,7 +31,6 @@ type Host struct {
 
 	Limits            map[string]Rlimit // this process's own, by name
 	AppArmor, SELinux bool
-	Term              string // the caller's TERM
 }
 
 // Probe looks at this machine. data is sbx's data directory.
@@ -50,7 +49,6 @@ func Probe(data string, spec *Spec) (Host, error) {
 		Zoneinfo: "/usr/share/zoneinfo",
 		Arch:     runtime.GOARCH, // uname(2) says what setarch(8) has told it
 		Kernel:   kernelVersion(),
-		Term:     os.Getenv("TERM"),
 	}
 	h.RunDir = filepath.Join(data, "runs", h.ID)
 	if h.Groups, err = groups(); err != nil {

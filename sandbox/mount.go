@@ -110,8 +110,6 @@ func propagation(word string) (flag uint64, recursive bool, err error) {
 		return unix.MS_SLAVE, recursive, nil
 	case "shared":
 		return unix.MS_SHARED, recursive, nil
-	case "unbindable":
-		return unix.MS_UNBINDABLE, recursive, nil
 	}
 	return 0, false, fmt.Errorf("propagation %q: unknown", word)
 }

@@ -101,7 +101,7 @@ func (p *planner) mount(m *Mount, n int) error {
 		s.Op = opBind
 		s.CopyUp = m.Type == "volume" && !m.NoCopy
 		p.step(s)
-	case "tmpfs", "ramfs":
+	case "tmpfs":
 		s.Op, s.Src = opTmpfs, ""
 		s.NoExec = or(m.NoExec, true)
 		s.Mode = cmp.Or(s.Mode, 0o1777)

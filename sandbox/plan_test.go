@@ -31,7 +31,7 @@ func testHost() Host {
 			SubUIDs: []userns.ID{{Outside: 100000, Size: 65536}}, SubGIDs: []userns.ID{{Outside: 100000, Size: 65536}},
 		},
 		Groups: []uint32{1000}, RunDir: "/data/runs/0123", Resolv: "nameserver 192.0.2.53\nsearch example.test\n",
-		Zoneinfo: "/usr/share/zoneinfo", Cgroup2: true, Arch: "amd64", Kernel: [2]int{6, 1}, Limits: limits, Term: "xterm",
+		Zoneinfo: "/usr/share/zoneinfo", Cgroup2: true, Arch: "amd64", Kernel: [2]int{6, 1}, Limits: limits,
 	}
 }
 

@@ -95,9 +95,7 @@ type ImageConfig struct {
 	WorkingDir string
 	Volumes    []string // sorted
 	StopSignal string
-	OS         string
 	Arch       string
-	Variant    string
 }
 
 // UserNS is --userns, --uidmap, --gidmap, --subuidname, --subgidname.
@@ -130,7 +128,7 @@ type KeyValue struct {
 
 // Mount is one -v, --mount or --tmpfs.
 type Mount struct {
-	Type string // bind, tmpfs, volume, image, devpts, ramfs is tmpfs; a glob was expanded to binds
+	Type string // bind, tmpfs, volume, image, devpts
 	Src  string // bind, volume: an absolute path on the host
 	Dst  string // absolute, in the sandbox
 	Name string // volume: its name, "" for an anonymous one
@@ -161,10 +159,7 @@ type Mount struct {
 }
 
 // Device is one --device: a node of the host that the caller may open.
-type Device struct {
-	Src, Dst string
-	Perm     string // r, w, m: accepted; a rootless sandbox has the caller's own rights
-}
+type Device struct{ Src, Dst string }
 
 // Secret is one --secret of type mount; one of type env is part of Env.
 type Secret struct {

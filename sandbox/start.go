@@ -39,8 +39,6 @@ func (b *builder) ids() userns.Map {
 	return b.p.IDs
 }
 
-func findOutside(ids []userns.ID, id uint32) (uint32, bool) { return userns.Outside(ids, id) }
-
 // identity finds out, once, who the command runs as.
 func (b *builder) identity() (*identity, error) {
 	if b.who != nil {
@@ -254,22 +252,16 @@ func (b *builder) become(p *userns.Program, who *identity) error {
 
 // labels sets what the security modules of the host are to call the command.
 func (b *builder) labels(p *userns.Program) {
-	for _, l := range []struct{ file, text string }{
-		{"/proc/self/attr/apparmor/exec", prefixed("exec ", b.p.Command.AppArmor)},
-		{"/proc/self/attr/exec", b.p.Command.Label},
+	for _, l := range []struct{ file, prefix, label string }{
+		{"/proc/self/attr/apparmor/exec", "exec ", b.p.Command.AppArmor},
+		{"/proc/self/attr/exec", "", b.p.Command.Label},
 	} {
-		if l.text != "" {
+		if l.label != "" {
+			text := l.prefix + l.label
 			fd := p.Do("security label", unix.SYS_OPENAT, unix.AT_FDCWD, l.file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-			p.Do("security label "+l.text, unix.SYS_WRITE, fd, l.text, len(l.text))
+			p.Do("security label "+text, unix.SYS_WRITE, fd, text, len(text))
 		}
 	}
-}
-
-func prefixed(prefix, text string) string {
-	if text == "" {
-		return ""
-	}
-	return prefix + text
 }
 
 // setIDs makes the process the user, with what capabilities that user has.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sbx/userns"
 )
 
 // What each operation does. All of this runs in sbx-init.
@@ -246,7 +248,7 @@ func (b *builder) withoutKernelFS(s *Step, err error) error {
 }
 
 func (b *builder) devpts(s *Step) error {
-	_, ttyGroup := findOutside(b.ids().GIDs, 5)
+	_, ttyGroup := userns.Outside(b.ids().GIDs, 5)
 	mount, err := newMount("devpts", s.attributes(), devptsOptions(s, ttyGroup)...)
 	if err != nil {
 		return err

@@ -115,7 +115,7 @@ func isNumber(text string) bool {
 // parseID reads a user or group id; 2^32-1 means "no change" to the kernel (setresuid(2)).
 func parseID(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || n == math.MaxUint32 || text[0] == '+' {
+	if err != nil || n == math.MaxUint32 {
 		return 0, fmt.Errorf("%q is not an id", text)
 	}
 	return uint32(n), nil

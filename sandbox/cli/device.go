@@ -10,23 +10,20 @@ import (
 	"sbx/sandbox"
 )
 
-// parseDevice reads one --device SRC[:DST][:PERMISSIONS].
+// parseDevice reads one --device SRC[:DST][:PERMISSIONS]. The permissions change nothing: a
+// rootless sandbox has the caller's own rights.
 func parseDevice(s string) (d sandbox.Device, err error) {
 	parts := strings.Split(s, ":")
-	d.Src, d.Perm = parts[0], "rwm"
+	d.Src = parts[0]
 	switch {
 	case !filepath.IsAbs(d.Src) && strings.Contains(d.Src, "/") && strings.Contains(s, "="):
 		return d, &usageError{msg: fmt.Sprintf("%s: %s", quoteArg(s), noCDI)}
 	case !filepath.IsAbs(d.Src):
 		return d, fmt.Errorf("%s: not SRC[:DST][:rwm]", quoteArg(s))
-	case len(parts) == 1:
+	case len(parts) == 1, len(parts) == 2 && isPerm(parts[1]):
 		d.Dst = d.Src
-	case len(parts) == 2 && isPerm(parts[1]):
-		d.Dst, d.Perm = d.Src, parts[1]
-	case len(parts) == 2:
+	case len(parts) == 2, len(parts) == 3 && isPerm(parts[2]):
 		d.Dst = parts[1]
-	case len(parts) == 3 && isPerm(parts[2]):
-		d.Dst, d.Perm = parts[1], parts[2]
 	default:
 		return d, fmt.Errorf("%s: not SRC[:DST][:rwm]", quoteArg(s))
 	}
@@ -56,7 +53,7 @@ func expandDevice(d sandbox.Device) ([]sandbox.Device, error) {
 		if err != nil || e.Type()&fs.ModeDevice == 0 {
 			return err
 		}
-		found = append(found, sandbox.Device{Src: path, Dst: d.Dst + strings.TrimPrefix(path, d.Src), Perm: d.Perm})
+		found = append(found, sandbox.Device{Src: path, Dst: d.Dst + strings.TrimPrefix(path, d.Src)})
 		return nil
 	})
 	if err == nil && len(found) == 0 {

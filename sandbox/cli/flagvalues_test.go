@@ -80,10 +80,10 @@ func TestValues(t *testing.T) {
 		{"security-opt", "label:type:x_t", `{"Security":{"Label":["type:x_t"]}}`},
 		{"security-opt", "apparmor=unconfined", `{"Security":{"AppArmor":"unconfined"}}`},
 		{"security-opt", "nested=true", `{"Security":{"Nested":true}}`},
-		{"device", "/dev/null", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rwm"}]}`},
-		{"device", "/dev/null:rw", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rw"}]}`},
-		{"device", "/dev/null:/dev/x:r", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/x","Perm":"r"}]}`},
-		{"device", "/dev/null,/dev/zero:/dev/z", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null","Perm":"rwm"},{"Src":"/dev/zero","Dst":"/dev/z","Perm":"rwm"}]}`},
+		{"device", "/dev/null", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null"}]}`},
+		{"device", "/dev/null:rw", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null"}]}`},
+		{"device", "/dev/null:/dev/x:r", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/x"}]}`},
+		{"device", "/dev/null,/dev/zero:/dev/z", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null"},{"Src":"/dev/zero","Dst":"/dev/z"}]}`},
 		{"expose", "80,81-90/udp", `{}`},
 		{"attach", "stdout,STDERR", `{"Attach":["stdout","stderr"]}`},
 		{"unsetenv", "PATH,TERM", `{"UnsetEnv":["PATH","TERM"]}`},
@@ -339,11 +339,11 @@ func TestImageConfig(t *testing.T) {
 		Volumes:    map[string]struct{}{"/b": {}, "/a/": {}, "/a": {}},
 		StopSignal: "SIGQUIT",
 	}}
-	img.OS, img.Architecture, img.Variant = "linux", "arm", "v7"
+	img.Architecture = "arm"
 	got, err := imageConfig(img)
 	want := sandbox.ImageConfig{
 		Env: []string{"PATH=/bin", "SECRET_*", "A="}, Entrypoint: []string{"/e"}, Cmd: []string{"c"}, User: "app:app",
-		WorkingDir: "../x", Volumes: []string{"/a", "/b"}, StopSignal: "SIGQUIT", OS: "linux", Arch: "arm", Variant: "v7",
+		WorkingDir: "../x", Volumes: []string{"/a", "/b"}, StopSignal: "SIGQUIT", Arch: "arm",
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)

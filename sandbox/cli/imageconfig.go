@@ -27,9 +27,7 @@ func imageConfig(img image.Config) (sandbox.ImageConfig, error) {
 		Cmd:        c.Cmd,
 		User:       c.User,
 		WorkingDir: c.WorkingDir,
-		OS:         img.OS,
 		Arch:       img.Architecture,
-		Variant:    img.Variant,
 	}
 	total := 0
 	for _, list := range [][]string{c.Env, c.Entrypoint, c.Cmd, {c.User, c.WorkingDir}} {
