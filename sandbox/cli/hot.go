@@ -65,6 +65,9 @@ func present(context.Context, *image.Store, image.PullOptions) (*image.Image, er
 	return nil, image.ErrNotHot
 }
 
+// interruptible: an image that is here is found before anyone could interrupt that.
+func interruptible() (context.Context, func()) { return context.Background(), func() {} }
+
 // readsOnce: what this argument may name can be a pipe.
 func readsOnce(arg string) bool {
 	return slices.ContainsFunc([]string{"secret", "env-file", "hosts-file", "seccomp=", "dry-run"}, func(name string) bool { return strings.Contains(arg, name) })
