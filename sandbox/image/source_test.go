@@ -181,3 +181,14 @@ func wantError(t *testing.T, err error, want string) {
 		t.Errorf("error is not one line: %q", err)
 	}
 }
+
+// A directory of the environment counts if it is an absolute one.
+func TestXDG(t *testing.T) {
+	t.Setenv("HOME", "/h")
+	for value, want := range map[string]string{"": "/h/.config/x", "conf": "/h/.config/x", "./conf": "/h/.config/x", "/c": "/c/x"} {
+		t.Setenv("XDG_CONFIG_HOME", value)
+		if got := configHome("x"); got != want {
+			t.Errorf("%q: %s, want %s", value, got, want)
+		}
+	}
+}

@@ -14,6 +14,7 @@ func surroundings() string {
 
 func dataHome() string { return xdgHome("XDG_DATA_HOME", ".local/share") }
 
+// xdgHome ignores a relative directory (basedir-spec).
 func xdgHome(name, below string) string {
 	if dir := os.Getenv(name); filepath.IsAbs(dir) {
 		return dir
@@ -23,9 +24,5 @@ func xdgHome(name, below string) string {
 
 // configHome is a path below $XDG_CONFIG_HOME.
 func configHome(elem ...string) string {
-	base := os.Getenv("XDG_CONFIG_HOME")
-	if base == "" {
-		base = filepath.Join(os.Getenv("HOME"), ".config")
-	}
-	return filepath.Join(append([]string{base}, elem...)...)
+	return filepath.Join(append([]string{xdgHome("XDG_CONFIG_HOME", ".config")}, elem...)...)
 }
