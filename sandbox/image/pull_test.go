@@ -344,7 +344,7 @@ func TestPullStoreFails(t *testing.T) {
 	wantError(t, err, "disk on fire")
 }
 
-func TestLookup(t *testing.T) {
+func TestPullNever(t *testing.T) {
 	alone(t, `unqualified-search-registries = ["a.example", "b.example"]`)
 	s := newFakeStore(t)
 	id := strings.Repeat("abc1", 16)
@@ -358,12 +358,12 @@ func TestLookup(t *testing.T) {
 		"sha256:" + id: "",
 	} {
 		s.names = map[string]string{names: id}
-		img, err := Lookup(s, ref)
+		img, err := Pull(t.Context(), s, PullOptions{Image: ref, Policy: PullNever})
 		if err != nil || img.ID != id {
 			t.Errorf("%s: %v, %v", ref, img, err)
 		}
 	}
-	_, err := Lookup(s, "nonesuch")
+	_, err := Pull(t.Context(), s, PullOptions{Image: "nonesuch", Policy: PullNever})
 	if !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}

@@ -33,16 +33,16 @@ func (s *Store) remove(image string, force bool) (untagged, deleted []string, er
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := s.ours(e.id); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
+	}
 	names := ix.namesOf(e.id)
 	if slices.Contains(names, e.name) && len(names) > 1 {
-		return []string{e.name}, nil, s.Untag(e.id, e.name)
+		return []string{e.name}, nil, s.ask(context.Background(), request{Op: "unname", ID: e.id, Names: []string{e.name}}, nil)
 	}
 	if len(names) > 1 && !force {
 		return nil, nil, withHint(fmt.Errorf("%s has several names: %s", quoteless(image), strings.Join(names, ", ")),
 			"remove the names one by one, or all at once with --force")
-	}
-	if err := s.ours(e.id); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
 	}
 	record, err := s.claim(e.id)
 	if err != nil {

@@ -112,13 +112,11 @@ func TestNames(t *testing.T) {
 		t.Error(names, deleted, err)
 	}
 	is("localhost/a:1", "")
-	if err := s.Untag("localhost/a:latest", "localhost/b:latest"); err == nil {
-		t.Error("untagged a name of another image")
-	}
-	if err := s.Untag("localhost/a:latest"); err != nil {
+	// The last one, too: the image stays, without a name.
+	if err := s.AddNames(b.ID, "localhost/a:latest"); err != nil {
 		t.Fatal(err)
 	}
-	is("localhost/a:latest", "")
+	is("localhost/a:latest", b.ID)
 	is(a.ID[:10], a.ID)
 	list, err := s.List()
 	if err != nil || len(list) != 2 {
@@ -129,7 +127,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%+v", sum)
 		}
 	}
-	if names, deleted, err := s.Remove(b.ID[:12], true); err != nil || len(names) != 2 || len(deleted) != 1 {
+	if names, deleted, err := s.Remove(b.ID[:12], true); err != nil || len(names) != 3 || len(deleted) != 1 {
 		t.Error(names, deleted, err)
 	}
 	for _, bad := range []string{"", "a b", "x", "localhost/x", "../../etc"} {

@@ -5,44 +5,21 @@ package image
 import (
 	"context"
 	"fmt"
-	"slices"
 )
 
 // AddNames gives an image further names, full references. A name that another image has
 // moves.
-func (s *Store) AddNames(id string, names ...string) error {
-	return s.rename("name", "tag", id, names)
+func (s *Store) AddNames(image string, names ...string) error {
+	if err := s.addNames(image, names); err != nil {
+		return fmt.Errorf("tag %s: %w", quoteless(image), err)
+	}
+	return nil
 }
 
-// Untag takes names away from an image; without names, all it has. It stays, unnamed.
-func (s *Store) Untag(image string, names ...string) error {
-	ix, err := s.openIndex()
-	if err != nil {
-		return err
-	}
-	e, err := ix.find(image)
-	if err != nil {
-		return err
-	}
-	has := ix.namesOf(e.id)
-	for _, name := range names {
-		if !slices.Contains(has, name) {
-			return fmt.Errorf("untag %s: %s: not a name of this image", quoteless(image), quoteless(name))
-		}
-	}
-	if len(names) == 0 {
-		names = has
-	}
-	return s.rename("unname", "untag", e.id, names)
-}
-
-func (s *Store) rename(op, verb, image string, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
+func (s *Store) addNames(image string, names []string) error {
 	for _, name := range names {
 		if n, err := parse(name); err != nil || n.String() != name {
-			return fmt.Errorf("%s %s: %s is not a full reference: bug in sbx", verb, image, quoteShort(name))
+			return fmt.Errorf("%s is not a full reference: bug in sbx", quoteShort(name))
 		}
 	}
 	ix, err := s.openIndex()
@@ -54,12 +31,9 @@ func (s *Store) rename(op, verb, image string, names []string) error {
 		return err
 	}
 	if err := s.ours(e.id); err != nil {
-		return fmt.Errorf("%s %s: %w", verb, quoteless(image), err)
+		return err
 	}
-	if err := s.ask(context.Background(), request{Op: op, ID: e.id, Names: names}, nil); err != nil {
-		return fmt.Errorf("%s %s: %w", verb, quoteless(image), err)
-	}
-	return nil
+	return s.ask(context.Background(), request{Op: "name", ID: e.id, Names: names}, nil)
 }
 
 // ours refuses an image that lies in a store of podman's, which is never written to.
