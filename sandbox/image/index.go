@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -196,46 +195,65 @@ func repositoryOf(name string) string {
 	return name
 }
 
-// Find looks an image up by its full reference, by NAME@DIGEST, by a short name with its
-// tag, or by its id or the beginning of it. The Image is held: it cannot be removed until its Lock is closed.
-func (s *Store) Find(name string) (*Image, error) {
+// fresh calls f with the index, and again for as long as f finds it out of date: an image
+// is being removed, or a record is gone or damaged.
+func (s *Store) fresh(f func(index) error) error {
 	for range 100 {
 		ix, err := s.openIndex()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		e, err := ix.find(name)
-		if err != nil {
-			return nil, err
+		if err := f(ix); !errors.Is(err, errStale) {
+			return err
 		}
-		r, held, err := s.hold(e.id)
-		if errors.Is(err, errStale) {
-			continue // it is being removed, or was
-		}
-		if err != nil {
-			return nil, err
-		}
-		return &Image{ID: e.id, Name: e.name, Digest: e.digest(), Layers: r.layers, Config: r.config, Lock: held}, nil
 	}
-	return nil, fmt.Errorf("image %s: the store changes all the time", name)
+	return errors.New("store: it changes all the time")
 }
 
-// hold opens the record of an image and locks it, shared.
+// Find looks an image up by its full reference, by NAME@DIGEST, by a short name with its
+// tag, or by its id or the beginning of it. The Image is held: it cannot be removed until its Lock is closed.
+func (s *Store) Find(name string) (img *Image, err error) {
+	err = s.fresh(func(ix index) error {
+		e, err := ix.find(name)
+		if err != nil {
+			return err
+		}
+		r, held, err := s.hold(e.id)
+		if err != nil {
+			return err
+		}
+		img = &Image{ID: e.id, Name: e.name, Digest: e.digest(), Layers: r.layers, Config: r.config, Lock: held}
+		return nil
+	})
+	return img, err
+}
+
+// hold opens the record of an image and locks it, shared. One that is not there, or
+// damaged, has the index made again.
 func (s *Store) hold(id string) (*record, *os.File, error) {
-	f, err := os.Open(s.path("index/" + id))
-	if errors.Is(err, fs.ErrNotExist) {
-		os.Remove(s.path("index/names")) // so that it is made again, with the record
-		return nil, nil, errStale
-	}
-	if err != nil {
+	file := s.path("index/" + id)
+	f, err := os.Open(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("store: %w", err)
 	}
-	r, err := readHeld(f)
-	if err != nil {
+	var r *record
+	if err == nil {
+		r, err = readHeld(f)
+		if err == nil {
+			return r, f, nil
+		}
 		f.Close()
+	}
+	switch {
+	case errors.Is(err, errDamaged):
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("store: %w", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil, nil, err
 	}
-	return r, f, nil
+	os.Remove(s.path("index/names"))
+	return nil, nil, errStale
 }
 
 func readHeld(f *os.File) (*record, error) {
@@ -253,9 +271,5 @@ func readHeld(f *os.File) (*record, error) {
 	if _, err := f.ReadAt(text, 0); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	r, err := decodeRecord(text)
-	if err != nil {
-		return nil, withHint(fmt.Errorf("store: %s: %w", f.Name(), err), "remove the directory "+filepath.Dir(f.Name())+"; it is made again")
-	}
-	return r, nil
+	return decodeRecord(text)
 }

@@ -65,6 +65,15 @@ func readLibrary(root string) (*library, error) {
 	return l, nil
 }
 
+func (l *library) image(id string) (libraryImage, bool) {
+	for _, img := range l.images {
+		if img.ID == id {
+			return img, true
+		}
+	}
+	return libraryImage{}, false
+}
+
 // maxRecords bounds a file of the library's; a thousand images make some megabytes.
 const maxRecords = 256 << 20
 

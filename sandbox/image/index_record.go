@@ -1,8 +1,10 @@
 package image
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"time"
@@ -17,10 +19,22 @@ type record struct {
 	config Config // without its history
 }
 
-const recordVersion = "sbx-record 1\n"
+const recordVersion = "sbx-record 2\n"
 
-func (r *record) encode() []byte {
-	e := encoder(recordVersion)
+// errDamaged says that a record is not as it was written.
+var errDamaged = errors.New("a damaged index record")
+
+func (r *record) encode() []byte { return sealed(r.fields()) }
+
+// sealed puts the version and a checksum before the fields: nobody waits for a record to
+// be on the disk, and disks err.
+func sealed(fields []byte) []byte {
+	text := binary.LittleEndian.AppendUint32([]byte(recordVersion), crc32.ChecksumIEEE(fields))
+	return append(text, fields...)
+}
+
+func (r *record) fields() []byte {
+	var e encoder
 	e.text(r.root)
 	e.list(r.layers)
 	e.number(r.size)
@@ -46,10 +60,11 @@ func (r *record) encode() []byte {
 }
 
 func decodeRecord(text []byte) (*record, error) {
-	if !has(text, recordVersion) {
-		return nil, errors.New("not an index record")
+	rest, ok := bytes.CutPrefix(text, []byte(recordVersion))
+	if !ok || len(rest) < 4 || binary.LittleEndian.Uint32(rest) != crc32.ChecksumIEEE(rest[4:]) {
+		return nil, errDamaged
 	}
-	d := decoder{rest: text[len(recordVersion):]}
+	d := decoder{rest: rest[4:]}
 	r := &record{root: d.text(), layers: d.list(), size: d.number()}
 	c := &r.config
 	if ns := d.number(); ns != -1<<63 {
@@ -74,7 +89,7 @@ func decodeRecord(text []byte) (*record, error) {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, Digest(id))
 	}
 	if d.bad {
-		return nil, errors.New("a damaged index record")
+		return nil, errDamaged
 	}
 	return r, nil
 }
@@ -137,10 +152,6 @@ func (d *decoder) list() []string {
 		l[i] = d.text()
 	}
 	return l
-}
-
-func has(text []byte, prefix string) bool {
-	return len(text) >= len(prefix) && string(text[:len(prefix)]) == prefix
 }
 
 func keys(m map[string]struct{}) []string { return slices.Sorted(maps.Keys(m)) }

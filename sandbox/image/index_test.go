@@ -36,12 +36,19 @@ func TestRecord(t *testing.T) {
 				t.Errorf("%d bytes of %d were accepted", n, len(text))
 			}
 		}
+		for bit := range 8 * len(text) {
+			text[bit/8] ^= 1 << (bit % 8)
+			if _, err := decodeRecord(text); err == nil {
+				t.Errorf("bit %d was flipped and believed", bit)
+			}
+			text[bit/8] ^= 1 << (bit % 8)
+		}
 	}
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add([]byte(recordVersion + "\x02a"))
-	f.Fuzz(func(t *testing.T, text []byte) { decodeRecord(text) })
+	f.Add([]byte("\x02a"))
+	f.Fuzz(func(t *testing.T, fields []byte) { decodeRecord(sealed(fields)) })
 }
 
 func TestIndexFind(t *testing.T) {
@@ -90,6 +97,51 @@ short x/b:2 quay.io/x/b:2
 	if got := shortNames(named); got != nil {
 		t.Errorf("from a file that cannot be read: %v", got)
 	}
+}
+
+// A record that was damaged is made again, whoever meets it.
+func TestDamagedRecord(t *testing.T) {
+	s := newStore(t)
+	img := put(t, s, fetchedOf(t, "localhost/x:latest", layerOf(t, inTar{name: "x", body: "x"})))
+	record := s.path("index/" + img.ID)
+	good, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := append([]byte{}, good...)
+	flipped[len(flipped)-9] ^= 1
+	for damage, text := range map[string][]byte{"empty": nil, "cut": good[:20], "flipped": flipped, "random": []byte("sbx-record 2\nabcdefgh")} {
+		for what, meet := range map[string]func() error{
+			"find":    func() error { img, err := s.Find("localhost/x:latest"); closeImage(img); return err },
+			"list":    func() error { list, err := s.List(); return errors.Join(err, want(len(list), 1)) },
+			"inspect": func() error { _, err := s.Inspect("localhost/x:latest"); return err },
+			"tag":     func() error { return s.AddNames(img.ID, "localhost/x:latest") },
+			"remove":  func() error { return third(s.Remove("localhost/x:latest", false)) },
+		} {
+			writeFile(t, record, string(text))
+			if err := meet(); err != nil {
+				t.Errorf("%s, %s: %v", damage, what, err)
+			}
+			if what == "remove" {
+				put(t, s, fetchedOf(t, "localhost/x:latest", layerOf(t, inTar{name: "x", body: "x"})))
+			}
+			img, err := s.Find("localhost/x:latest")
+			if err != nil {
+				t.Fatal(err)
+			}
+			img.Lock.Close()
+			if text, err := os.ReadFile(record); err != nil || string(text) != string(good) {
+				t.Errorf("%s, %s: the record is %q, %v", damage, what, text, err)
+			}
+		}
+	}
+}
+
+func want(got, want int) error {
+	if got != want {
+		return fmt.Errorf("%d, not %d", got, want)
+	}
+	return nil
 }
 
 // writePodman makes a store as podman would, with one image of one layer.

@@ -77,11 +77,10 @@ func (s *Store) inspect(img *Image) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := slices.IndexFunc(l.images, func(i libraryImage) bool { return i.ID == img.ID })
-	if at < 0 {
+	has, ok := l.image(img.ID)
+	if !ok {
 		return nil, ErrNotFound
 	}
-	has := l.images[at]
 	text, err := l.data(img.ID, "sha256:"+img.ID)
 	if err != nil {
 		return nil, err

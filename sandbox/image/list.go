@@ -3,7 +3,6 @@
 package image
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -25,40 +24,39 @@ type Summary struct {
 }
 
 // List returns all images, the youngest first.
-func (s *Store) List() ([]Summary, error) {
-	ix, err := s.openIndex()
-	if err != nil {
-		return nil, err
-	}
-	byID := map[string]*Summary{}
-	var all []*Summary
-	ix.entries(func(e entry) bool {
-		sum := byID[e.id]
-		if sum == nil {
-			sum = &Summary{ID: e.id}
+func (s *Store) List() (list []Summary, err error) {
+	err = s.fresh(func(ix index) error {
+		list, err = s.summaries(ix)
+		return err
+	})
+	slices.SortStableFunc(list, func(a, b Summary) int { return b.Created.Compare(a.Created) })
+	return list, err
+}
+
+func (s *Store) summaries(ix index) ([]Summary, error) {
+	var list []Summary
+	at := map[string]int{}
+	for e := range ix.entries {
+		i, seen := at[e.id]
+		if !seen {
+			i = len(list)
+			at[e.id] = i
+			sum := Summary{ID: e.id}
 			for d := range strings.SplitSeq(e.digests, ",") {
 				if d != "" {
 					sum.Digests = append(sum.Digests, digest.Digest(d))
 				}
 			}
-			byID[e.id] = sum
-			all = append(all, sum)
+			if err := s.complete(&sum); err != nil {
+				return nil, err
+			}
+			list = append(list, sum)
 		}
 		if e.name != "" {
-			sum.Names = append(sum.Names, e.name)
-		}
-		return true
-	})
-	list := make([]Summary, 0, len(all))
-	for _, sum := range all {
-		switch err := s.complete(sum); {
-		case err == nil:
-			list = append(list, *sum)
-		case !errors.Is(err, errStale): // else it was removed just now
-			return nil, err
+			list[i].Names = append(list[i].Names, e.name)
+			list[i].Dangling = false
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Summary) int { return b.Created.Compare(a.Created) })
 	return list, nil
 }
 
@@ -73,7 +71,7 @@ func (s *Store) complete(sum *Summary) error {
 		sum.Created = *r.config.Created
 	}
 	sum.Size = r.size
-	sum.Dangling = len(sum.Names) == 0
+	sum.Dangling = true // until it has a name
 	sum.Labels = r.config.Config.Labels
 	sum.OS, sum.Arch = r.config.OS, r.config.Architecture
 	sum.ReadOnly = r.root != s.path("storage")

@@ -25,43 +25,52 @@ func (s *Store) Remove(image string, force bool) (untagged, deleted []string, er
 }
 
 func (s *Store) remove(image string, force bool) (untagged, deleted []string, err error) {
-	ix, err := s.openIndex()
+	err = s.fresh(func(ix index) error {
+		e, err := ix.find(image)
+		if err != nil {
+			return err
+		}
+		untagged, deleted, err = s.removeEntry(e, force)
+		if err != nil {
+			return fmt.Errorf("%s: %w", quoteless(image), err)
+		}
+		return nil
+	})
+	return untagged, deleted, err
+}
+
+func (s *Store) removeEntry(e entry, force bool) (untagged, deleted []string, err error) {
+	img, err := s.own(e.id)
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := ix.find(image)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := s.ours(e.id); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
-	}
-	names := ix.namesOf(e.id)
-	if slices.Contains(names, e.name) && len(names) > 1 {
+	switch {
+	case e.name != "" && !slices.Contains(img.Names, e.name) && !strings.Contains(e.name, "@"):
+		return nil, nil, fmt.Errorf("the image has this name in podman's store only")
+	case slices.Contains(img.Names, e.name) && len(img.Names) > 1:
 		return []string{e.name}, nil, s.ask(context.Background(), request{Op: "unname", ID: e.id, Names: []string{e.name}}, nil)
-	}
-	if len(names) > 1 && !force {
-		return nil, nil, withHint(fmt.Errorf("%s has several names: %s", quoteless(image), strings.Join(names, ", ")),
+	case len(img.Names) > 1 && !force:
+		return nil, nil, withHint(fmt.Errorf("several names: %s", strings.Join(img.Names, ", ")),
 			"remove the names one by one, or all at once with --force")
 	}
 	record, err := s.claim(e.id)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
+		return nil, nil, err
 	}
 	defer record.Close()
 	if err := s.ask(context.Background(), request{Op: "remove", ID: e.id}, nil); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", quoteless(image), err)
+		return nil, nil, err
 	}
 	// Whoever waits for the record finds it without a name, and looks again.
 	if err := os.Remove(record.Name()); err != nil {
 		return nil, nil, err
 	}
-	return names, []string{e.id}, nil
+	return img.Names, []string{e.id}, nil
 }
 
 // claim locks an image so that nobody can begin to use it.
 func (s *Store) claim(id string) (*os.File, error) {
-	f, err := os.Open(s.path("index/" + id))
+	_, f, err := s.hold(id)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -22,41 +23,28 @@ func (s *Store) addNames(image string, names []string) error {
 			return fmt.Errorf("%s is not a full reference: bug in sbx", quoteShort(name))
 		}
 	}
-	ix, err := s.openIndex()
-	if err != nil {
-		return err
-	}
-	e, err := ix.find(image)
-	if err != nil {
-		return err
-	}
-	if err := s.ours(e.id); err != nil {
-		return err
-	}
-	return s.ask(context.Background(), request{Op: "name", ID: e.id, Names: names}, nil)
-}
-
-// ours refuses an image that lies in a store of podman's, which is never written to.
-func (s *Store) ours(id string) error {
-	r, held, err := s.hold(id)
-	if err != nil {
-		return err
-	}
-	defer held.Close()
-	if r.root != s.path("storage") {
-		return withHint(fmt.Errorf("it is in podman's store %s", r.root), "use podman for it, or copy it: podman save "+id[:12]+" | sbx load")
-	}
-	return nil
-}
-
-// namesOf lists the names of an image.
-func (ix index) namesOf(id string) []string {
-	var names []string
-	ix.entries(func(e entry) bool {
-		if e.id == id && e.name != "" {
-			names = append(names, e.name)
+	return s.fresh(func(ix index) error {
+		e, err := ix.find(image)
+		if err != nil {
+			return err
 		}
-		return true
+		if _, err := s.own(e.id); err != nil {
+			return err
+		}
+		return s.ask(context.Background(), request{Op: "name", ID: e.id, Names: names}, nil)
 	})
-	return names
+}
+
+// own returns what our library knows of an image. One that only podman has is refused:
+// its stores are never written to.
+func (s *Store) own(id string) (libraryImage, error) {
+	l, err := readLibrary(s.path("storage"))
+	if err != nil {
+		return libraryImage{}, fmt.Errorf("store: %w", err)
+	}
+	img, ok := l.image(id)
+	if !ok {
+		return img, withHint(errors.New("it is in podman's store"), "use podman for it, or copy it: podman save "+id[:12]+" | sbx load")
+	}
+	return img, nil
 }
