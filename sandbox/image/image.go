@@ -16,6 +16,8 @@ type Image struct {
 	Layers []string // directories of the unpacked layers, topmost first
 	Config Config   // hostile input
 
+	ReadOnly bool // it lies in podman's store
+
 	// Lock is held shared for as long as the image is in use: rmi takes it exclusively.
 	// Whoever was given the Image closes it. It is close-on-exec.
 	Lock *os.File

@@ -172,8 +172,10 @@ func (ix index) find(name string) (entry, error) {
 			e.name = name
 			found = &e
 		case isID && strings.HasPrefix(e.id, ids):
-			several = several || found != nil && found.id != e.id
-			found = &entry{e.id, e.digests, ""}
+			if found == nil { // the first line of an image is its first library's
+				found = &entry{e.id, e.digests, ""}
+			}
+			several = several || found.id != e.id
 		}
 		return true
 	})
@@ -222,7 +224,10 @@ func (s *Store) Find(name string) (img *Image, err error) {
 		if err != nil {
 			return err
 		}
-		img = &Image{ID: e.id, Name: e.name, Digest: e.digest(), Layers: r.layers, Config: r.config, Lock: held}
+		img = &Image{
+			ID: e.id, Name: e.name, Digest: e.digest(), Layers: r.layers, Config: r.config,
+			ReadOnly: r.libraryAt != s.library(), Lock: held,
+		}
 		return nil
 	})
 	return img, err

@@ -22,7 +22,7 @@ import (
 // library is a store of the storage library, read without it: the records of images and
 // layers are two JSON files, replaced by a rename when they change.
 type library struct {
-	root   string
+	libraryAt
 	images []libraryImage
 	layers map[string]libraryLayer
 }
@@ -44,16 +44,21 @@ type libraryLayer struct {
 	Flags  map[string]any `json:"flags"`
 }
 
-func imagesFile(root string) string { return filepath.Join(root, "overlay-images", "images.json") }
+func (at libraryAt) imagesFile() string {
+	return filepath.Join(at.root, at.driver+"-images", "images.json")
+}
+func (at libraryAt) layersFile() string {
+	return filepath.Join(at.root, at.driver+"-layers", "layers.json")
+}
 
-// readLibrary reads what is at root; nothing there is no images.
-func readLibrary(root string) (*library, error) {
-	l := &library{root: root, layers: map[string]libraryLayer{}}
-	if err := readJSON(imagesFile(root), &l.images); err != nil {
+// readLibrary reads what is there; nothing is no images.
+func readLibrary(at libraryAt) (*library, error) {
+	l := &library{libraryAt: at, layers: map[string]libraryLayer{}}
+	if err := readJSON(at.imagesFile(), &l.images); err != nil {
 		return l, err
 	}
 	var layers []libraryLayer
-	if err := readJSON(filepath.Join(root, "overlay-layers", "layers.json"), &layers); err != nil {
+	if err := readJSON(at.layersFile(), &layers); err != nil {
 		return l, err
 	}
 	for _, layer := range layers {
@@ -115,7 +120,7 @@ func (l *library) data(id, key string) ([]byte, error) {
 	if strings.ContainsFunc(key, func(c rune) bool { return c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') }) {
 		name = "=" + base64.StdEncoding.EncodeToString([]byte(key))
 	}
-	return os.ReadFile(filepath.Join(l.root, "overlay-images", id, name))
+	return os.ReadFile(filepath.Join(l.root, l.driver+"-images", id, name))
 }
 
 // record gathers what the index holds of an image. An image that is not whole has none.
@@ -125,7 +130,7 @@ func (l *library) record(img libraryImage) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &record{root: l.root}
+	r := &record{libraryAt: l.libraryAt}
 	if err := json.Unmarshal(config, &r.config); err != nil {
 		return nil, err
 	}
@@ -134,7 +139,7 @@ func (l *library) record(img libraryImage) (*record, error) {
 		if !ok || layer.Flags["incomplete"] == true || len(r.layers) > maxLayers {
 			return nil, fmt.Errorf("layer %s is missing or incomplete", id)
 		}
-		dir := filepath.Join(l.root, "overlay", id, "diff")
+		dir := l.layerDir(id)
 		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 			return nil, fmt.Errorf("%s is not a directory", dir)
 		}
@@ -142,7 +147,17 @@ func (l *library) record(img libraryImage) (*record, error) {
 		r.size += max(layer.Size, 0)
 		id = layer.Parent
 	}
+	if l.driver == "vfs" {
+		r.layers = r.layers[:min(1, len(r.layers))]
+	}
 	return r, nil
+}
+
+func (at libraryAt) layerDir(id string) string {
+	if at.driver == "vfs" {
+		return filepath.Join(at.root, "vfs/dir", id)
+	}
+	return filepath.Join(at.root, "overlay", id, "diff")
 }
 
 // makeIndex reads the libraries' records and writes the index.
@@ -174,16 +189,16 @@ func (s *Store) writeIndex() error {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s%s\n", indexVersion, surroundings())
 	// Stamps first: what changes while we read makes them wrong, and so the index.
-	files := append([]string{imagesFile(s.path("storage"))}, storageConfs()...)
+	files := append([]string{s.library().imagesFile()}, storageConfs()...)
 	files = append(files, defaultRegistriesPaths().all()...)
-	roots := podmanStores()
-	for _, root := range roots {
-		files = append(files, imagesFile(root))
+	podmans := podmanStores()
+	for _, at := range podmans {
+		files = append(files, at.imagesFile())
 	}
 	for _, file := range files {
 		fmt.Fprintf(&text, "file %s %s\n", stampOf(file), file)
 	}
-	own, err := readLibrary(s.path("storage"))
+	own, err := readLibrary(s.library())
 	if err != nil {
 		return err
 	}
@@ -192,9 +207,9 @@ func (s *Store) writeIndex() error {
 	if err := s.indexLibrary(&text, own, seen, named); err != nil {
 		return err
 	}
-	for _, root := range roots {
+	for _, at := range podmans {
 		// Podman's is an offer: one that cannot be read has no images for us.
-		if l, err := readLibrary(root); err == nil {
+		if l, err := readLibrary(at); err == nil {
 			if err := s.indexLibrary(&text, l, seen, named); err != nil {
 				return err
 			}
@@ -209,26 +224,30 @@ func (s *Store) writeIndex() error {
 	return replaceInIndex(s.path("index/names"), text.Bytes())
 }
 
-// indexLibrary adds the images of one library. Of two with the same id or name the first counts.
+// indexLibrary adds the images of one library. Of two with the same id or name the first
+// counts; an image gets the names that it has anywhere.
 func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[string]bool) error {
 	for _, img := range l.images {
-		if len(img.ID) != 64 || !isHex(img.ID) || seen[img.ID] {
+		if len(img.ID) != 64 || !isHex(img.ID) {
 			continue
 		}
-		r, err := l.record(img)
-		if err != nil {
-			continue // not whole: absent
+		again := seen[img.ID]
+		if !again {
+			r, err := l.record(img)
+			if err != nil {
+				continue // not whole: absent
+			}
+			if err := s.writeRecord(img.ID, r); err != nil {
+				return err
+			}
+			seen[img.ID] = true
 		}
-		if err := s.writeRecord(img.ID, r); err != nil {
-			return err
-		}
-		seen[img.ID] = true
 		digests := make([]string, len(img.Digests))
 		for i, d := range img.Digests {
 			digests[i] = d.String()
 		}
 		line := func(name string) { fmt.Fprintf(text, "image %s %s %s\n", img.ID, strings.Join(digests, ","), name) }
-		any := false
+		any := again
 		for _, name := range img.Names {
 			if name != "" && !named[name] && !strings.ContainsAny(name, " \n\x00") {
 				line(name)

@@ -38,8 +38,8 @@ type storageConf struct {
 	} `toml:"storage"`
 }
 
-// podmanStores are the roots of podman's own store and of its additional image stores.
-func podmanStores() []string {
+// podmanStores are podman's own store and its additional image stores, by either driver.
+func podmanStores() []libraryAt {
 	root := filepath.Join(dataHome(), "containers/storage")
 	if os.Getuid() == 0 {
 		root = "/var/lib/containers/storage"
@@ -59,13 +59,14 @@ func podmanStores() []string {
 		additional = conf.Storage.Options.Additional
 		break // podman reads only the first that is there
 	}
-	var roots []string
+	var stores []libraryAt
 	for _, r := range append([]string{root}, additional...) {
-		if filepath.IsAbs(r) && !strings.ContainsAny(r, "\n\x00") && !slices.Contains(roots, r) {
-			roots = append(roots, filepath.Clean(r))
+		at := libraryAt{filepath.Clean(r), "overlay"}
+		if filepath.IsAbs(r) && !strings.ContainsAny(r, "\n\x00") && !slices.Contains(stores, at) {
+			stores = append(stores, at, libraryAt{at.root, "vfs"})
 		}
 	}
-	return roots
+	return stores
 }
 
 // expandHome replaces what storage.conf(5) allows in a path.

@@ -13,11 +13,17 @@ import (
 // record is what the index knows of one image. It is written field by field: decoding
 // the JSON configuration would cost the hot path 150 microseconds.
 type record struct {
-	root   string // of the library's store that has it: ours, or podman's
-	layers []string
-	size   int64  // of the layers, unpacked
-	config Config // without its history
+	libraryAt // who has it: ours, or podman's
+	layers    []string
+	size      int64  // of the layers, unpacked
+	config    Config // without its history
 }
+
+// libraryAt is where a library lies. Ours has the driver overlay; podman chooses vfs on
+// some hosts, which makes of each layer a whole copy of what it lies on.
+type libraryAt struct{ root, driver string }
+
+func (s *Store) library() libraryAt { return libraryAt{s.path("storage"), "overlay"} }
 
 const recordVersion = "sbx-record 2\n"
 
@@ -36,6 +42,7 @@ func sealed(fields []byte) []byte {
 func (r *record) fields() []byte {
 	var e encoder
 	e.text(r.root)
+	e.text(r.driver)
 	e.list(r.layers)
 	e.number(r.size)
 	c := &r.config
@@ -65,7 +72,7 @@ func decodeRecord(text []byte) (*record, error) {
 		return nil, errDamaged
 	}
 	d := decoder{rest: rest[4:]}
-	r := &record{root: d.text(), layers: d.list(), size: d.number()}
+	r := &record{libraryAt: libraryAt{d.text(), d.text()}, layers: d.list(), size: d.number()}
 	c := &r.config
 	if ns := d.number(); ns != -1<<63 {
 		t := time.Unix(0, ns).UTC()

@@ -14,11 +14,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"sbx/sandbox/image/registrytest"
 )
 
 func TestRecord(t *testing.T) {
 	created := time.Date(2026, 11, 22, 1, 2, 3, 4, time.UTC)
-	full := record{root: "/r", layers: []string{"/a", "/b:c,d"}, size: 1 << 40}
+	full := record{libraryAt: libraryAt{"/r", "vfs"}, layers: []string{"/a", "/b:c,d"}, size: 1 << 40}
 	full.config = v1.Image{Created: &created, Author: "ada", Platform: v1.Platform{Architecture: "amd64", OS: "linux", Variant: "v3", OSVersion: "1", OSFeatures: []string{"f"}}}
 	full.config.RootFS = v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digestAt(1), digestAt(2)}}
 	full.config.Config = v1.ImageConfig{
@@ -237,6 +239,57 @@ func TestPodmanStore(t *testing.T) {
 		closeImage(img)
 	}
 	os.Chmod(moved, 0o700)
+}
+
+// What podman has and sbx pulls all the same becomes ours, unless it has the name already.
+func TestPullPodmans(t *testing.T) {
+	s := newStore(t)
+	r := newRegistry(t)
+	img := registrytest.NewImage(registrytest.Options{Layers: [][]byte{layerOf(t, inTar{name: "x", body: "x"})}})
+	r.PutImage("x", "1", img)
+	r.PutImage("x", "2", img)
+	podman, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer podman.wipe(t)
+	pull := func(s *Store, name string) *Image {
+		t.Helper()
+		img, err := Pull(t.Context(), s, options(r, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Lock.Close()
+		return img
+	}
+	pull(podman, "x:1")
+	conf := filepath.Join(t.TempDir(), "storage.conf")
+	writeFile(t, conf, fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\n", podman.path("storage")))
+	t.Setenv("CONTAINERS_STORAGE_CONF", conf)
+	if img := pull(s, "x:1"); !img.ReadOnly {
+		t.Error("podman's image was brought in once more, under the name that it has")
+	}
+	if img := pull(s, "x:2"); img.ReadOnly || img.Name != r.Host()+"/x:2" {
+		t.Errorf("with another name: %+v", img)
+	}
+	// Now both have it. Podman's name goes on to mean it, and is not ours to take away.
+	list, err := s.List()
+	if err != nil || len(list) != 1 || len(list[0].Names) != 2 || list[0].ReadOnly {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if img := pull(s, "x:2"); img.ReadOnly {
+		t.Error("ours is hidden by podman's")
+	}
+	_, _, err = s.Remove(r.Host()+"/x:1", false)
+	wantError(t, err, "in podman's store only")
+	if names, deleted, err := s.Remove(r.Host()+"/x:2", false); err != nil || len(names) != 1 || len(deleted) != 1 {
+		t.Error(names, deleted, err)
+	}
+	if img, err := s.Find(r.Host() + "/x:1"); err != nil || !img.ReadOnly {
+		t.Errorf("%+v, %v", img, err)
+	} else {
+		img.Lock.Close()
+	}
 }
 
 func third[A, B, C any](_ A, _ B, c C) C { return c }

@@ -73,7 +73,7 @@ func (s *Store) inspect(img *Image) (*Inspection, error) {
 		return nil, err
 	}
 	defer held.Close()
-	l, err := readLibrary(r.root)
+	l, err := readLibrary(r.libraryAt)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (s *Store) inspect(img *Image) (*Inspection, error) {
 		Comment: config.Comment, Created: config.Created, Config: &config.Config, Version: config.DockerVersion,
 		Author: config.Author, Architecture: config.Architecture, Variant: config.Variant, Os: config.OS,
 		Size: r.size, VirtualSize: r.size,
-		GraphDriver: GraphDriver{"overlay", map[string]string{}},
+		GraphDriver: GraphDriver{r.driver, map[string]string{}},
 		RootFS:      RootFS{config.RootFS.Type, config.RootFS.DiffIDs},
 		Labels:      config.Config.Labels, User: config.Config.User, History: config.History, NamesHistory: has.History,
 	}

@@ -56,7 +56,8 @@ func collectLocks(dir string) error {
 	return err
 }
 
-// present finds the image if the store has just this one, and gives it its names.
+// present finds the image if the store has just this one, and gives it its names. One of
+// podman's can be given none: with other names it is brought in once more, as ours.
 func (p *pull) present(f *fetched) (*Image, error) {
 	img, err := p.store.Find(f.id.Encoded())
 	if errors.Is(err, ErrNotFound) {
@@ -65,19 +66,37 @@ func (p *pull) present(f *fetched) (*Image, error) {
 	if err != nil {
 		return nil, &storeError{err}
 	}
-	if img.Digest != f.Digest || !p.fits(img) {
+	if img.Digest != f.Digest || !p.fits(img) || img.ReadOnly && !p.named(img, f.Names) {
 		closeImage(img)
 		return nil, nil
 	}
 	if len(f.Names) == 0 {
 		return img, nil
 	}
-	if err := p.store.AddNames(img.ID, f.Names...); err != nil {
+	if !img.ReadOnly {
+		err = p.store.AddNames(img.ID, f.Names...)
+	}
+	if err != nil {
 		closeImage(img)
 		return nil, &storeError{err}
 	}
 	img.Name = f.Names[0]
 	return img, nil
+}
+
+// named: the image has all these names.
+func (p *pull) named(img *Image, names []string) bool {
+	for _, name := range names {
+		has, err := p.store.Find(name)
+		if err != nil {
+			return false
+		}
+		closeImage(has)
+		if has.ID != img.ID {
+			return false
+		}
+	}
+	return true
 }
 
 // storeError is a failure to keep what was fetched; no other registry will help.

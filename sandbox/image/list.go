@@ -74,7 +74,7 @@ func (s *Store) complete(sum *Summary) error {
 	sum.Dangling = true // until it has a name
 	sum.Labels = r.config.Config.Labels
 	sum.OS, sum.Arch = r.config.OS, r.config.Architecture
-	sum.ReadOnly = r.root != s.path("storage")
+	sum.ReadOnly = r.libraryAt != s.library()
 	return nil
 }
 
@@ -89,7 +89,12 @@ type Info struct {
 
 // Info counts what is there.
 func (s *Store) Info() (Info, error) {
-	in := Info{Driver: "overlay", Root: s.path("storage"), Podman: podmanStores()}
+	in := Info{Driver: s.library().driver, Root: s.library().root}
+	for _, at := range podmanStores() {
+		if !slices.Contains(in.Podman, at.root) {
+			in.Podman = append(in.Podman, at.root)
+		}
+	}
 	list, err := s.List()
 	for _, sum := range list {
 		in.Images++

@@ -363,7 +363,7 @@ func TestTooManyLayers(t *testing.T) {
 func TestStaleIndex(t *testing.T) {
 	s := newStore(t)
 	put(t, s, fetchedOf(t, "localhost/x:latest", layerOf(t, inTar{name: "x", body: "x"})))
-	records := imagesFile(s.path("storage"))
+	records := s.library().imagesFile()
 	text, err := os.ReadFile(records)
 	if err != nil {
 		t.Fatal(err)
