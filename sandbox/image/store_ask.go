@@ -218,10 +218,12 @@ func sendBlob(ctx context.Context, to socket, i int, layer Layer) error {
 		return err
 	}
 	defer f.Close()
-	if err := to.send(blobSent{i}, f); err != nil && err != unix.EPIPE { // it has ended, and listen knows why
+	switch err := to.send(blobSent{i}, f); err {
+	case nil, unix.EPIPE, unix.ECONNRESET: // it has ended, with blobs unread or without, and listen knows why
+		return nil
+	default:
 		return fmt.Errorf("hand layer %d to the store: %w", i, err)
 	}
-	return nil
 }
 
 // died says how a stage ended that said nothing.

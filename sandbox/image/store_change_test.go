@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -349,6 +350,42 @@ func TestFailingLayer(t *testing.T) {
 			t.Errorf("%s: left behind: %v, %v", name, left, s.layers(t))
 		}
 		cancel()
+	}
+}
+
+// What the stage said last counts, though it ended with blobs unread.
+func TestLastWord(t *testing.T) {
+	blob, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	ended := func() socket {
+		ours, theirs, err := socketPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(ours.send(blobSent{0}, blob), theirs.send(reply{Done: true}, nil), theirs.f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return ours
+	}
+	ours := ended()
+	defer ours.f.Close()
+	var r reply
+	if _, err := ours.receive(&r); err != nil || !r.Done {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := ours.receive(&r); err != io.EOF {
+		t.Error(err)
+	}
+	ours = ended()
+	defer ours.f.Close()
+	layer := Layer{Open: func(context.Context) (*os.File, error) { return os.Open(os.DevNull) }}
+	for range 3 {
+		if err := sendBlob(t.Context(), ours, 1, layer); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -54,15 +54,14 @@ func (s socket) receive(v any) (*os.File, error) {
 	for {
 		var err error
 		n, rn, _, _, err = unix.Recvmsg(int(s.f.Fd()), text, rights, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.ECONNRESET {
-			return nil, io.EOF
-		}
-		if err != nil && err != unix.EINTR {
+		switch err {
+		case nil:
+		case unix.EINTR, unix.ECONNRESET: // it ended with messages unread; what it said last is still to come
+			continue
+		default:
 			return nil, fmt.Errorf("recvmsg: %w", err)
 		}
-		if err == nil {
-			break
-		}
+		break
 	}
 	if n == 0 {
 		return nil, io.EOF
