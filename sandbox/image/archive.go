@@ -81,7 +81,7 @@ func plainFile(ctx context.Context, f *os.File, blobs *blobDir) (*os.File, error
 	if info.IsDir() {
 		return nil, errors.New("is a directory, not an archive")
 	}
-	var head [4]byte
+	var head [magicSize]byte
 	n, err := io.ReadFull(f, head[:])
 	if err != nil && err != io.ErrUnexpectedEOF {
 		if err == io.EOF {
@@ -103,13 +103,19 @@ func plainFile(ctx context.Context, f *os.File, blobs *blobDir) (*os.File, error
 	return spool(in, out, blobs)
 }
 
-// compression tells by the first bytes: "", gzip or zstd.
+const magicSize = 6 // bytes that compression wants to see
+
+// compression tells by the first bytes: "" for none, else its name.
 func compression(head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return "gzip"
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		return "zstd"
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		return "xz"
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return "bzip2"
 	}
 	return ""
 }
@@ -124,8 +130,10 @@ func decompressor(r io.Reader, kind string) (io.ReadCloser, error) {
 			return nil, err
 		}
 		return d.IOReadCloser(), nil
+	case "":
+		return io.NopCloser(r), nil
 	}
-	return io.NopCloser(r), nil
+	return nil, fmt.Errorf("compressed with %s: a layer is gzip, zstd or a plain tar", kind)
 }
 
 // counter counts what is read, and stops with ctx.
@@ -353,13 +361,18 @@ func (a *dockerArchive) describe(ctx context.Context, name string, diffID digest
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	head := make([]byte, 4)
+	head := make([]byte, magicSize)
 	n, _ := c.ReadAt(head, 0)
 	d := v1.Descriptor{MediaType: dockerLayer, Digest: diffID, Size: c.Size()}
 	kind := compression(head[:n])
 	if kind == "" {
 		return d, nil
 	}
+	plain, err := decompressor(io.NewSectionReader(c, 0, c.Size()), kind)
+	if err != nil {
+		return d, err
+	}
+	plain.Close()
 	d.MediaType += "." + kind
 	d.Digest, err = digest.SHA256.FromReader(&counter{r: c.SectionReader, ctx: ctx})
 	return d, err

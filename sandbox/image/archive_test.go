@@ -256,6 +256,8 @@ func TestLocalRefuses(t *testing.T) {
 		"layer links out":       {saved(replace(1, file{link: "../../../etc/passwd"})), "no such regular file"},
 		"layer links to /":      {saved(replace(1, file{link: "/etc/passwd"})), "no such regular file"},
 		"layer links to itself": {saved(replace(1, file{link: "layer.tar"})), "too many links"},
+		"layer is xz":           {saved(replace(1, file{body: "\xfd7zXZ\x00\x00\x00"})), "layer 0: compressed with xz: a layer is gzip, zstd or a plain tar"},
+		"whole is bzip2":        {"docker-archive:" + archiveFile(t, []byte("BZh91AY&SY")), "compressed with bzip2: a layer is gzip, zstd or a plain tar"},
 		"layer flipped":         {saved(replace(1, file{body: string(img.Layers[0][:len(img.Layers[0])-1]) + "x"})), "digest mismatch"},
 		"layer is another":      {saved(replace(1, file{body: string(img.Layers[1])})), "digest mismatch"},
 		"config flipped":        {saved(replace(0, file{body: strings.Replace(string(img.Config), "amd64", "amd46", 1)})), "digest mismatch"},

@@ -52,11 +52,12 @@ type layerLimit struct {
 	split   *json.Encoder
 	ratio   func(out int64) error // called now and then
 	space   func() error
-	out     []byte // headers that wait to be read
-	chain   []byte // the memory that out lies in
-	raw     []byte // bytes for the next segment of tar-split
-	data    int64  // bytes of the present file still to come
-	pad     int64  // and of its padding
+	parent  func(dir string) error // of a whiteout, before it is given out
+	out     []byte                 // headers that wait to be read
+	chain   []byte                 // the memory that out lies in
+	raw     []byte                 // bytes for the next segment of tar-split
+	data    int64                  // bytes of the present file still to come
+	pad     int64                  // and of its padding
 	crc     hash.Hash64
 	file    storage.Entry       // the present file
 	pos     int                 // of the next entry of tar-split
@@ -83,6 +84,7 @@ func newLayerLimit(src io.Reader, split io.Writer) *layerLimit {
 		split:    json.NewEncoder(split),
 		ratio:    func(int64) error { return nil },
 		space:    func() error { return nil },
+		parent:   func(string) error { return nil },
 		crc:      crc64.New(crc64.MakeTable(crc64.ISO)),
 		full:     map[uint64]struct{}{},
 		seed:     maphash.MakeSeed(),

@@ -29,6 +29,11 @@ func (l *layerLimit) check(h *tar.Header) error {
 	if err := checkEntryName(h.Name); err != nil {
 		return err
 	}
+	if name := path.Clean("/" + h.Name); strings.HasPrefix(path.Base(name), ".wh.") {
+		if err := l.parent(path.Dir(name)); err != nil {
+			return err
+		}
+	}
 	if len(h.Linkname) > maxPath {
 		return limitf("a link target of more than %d bytes", maxPath)
 	}

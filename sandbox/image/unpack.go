@@ -73,6 +73,7 @@ func unpackLayer(blob *os.File, want digest.Digest, staging string, uids, gids u
 	limit := newLayerLimit(ahead, split)
 	limit.ratio = in.ratio
 	limit.space = freeSpace(staging)
+	limit.parent = noSymlink
 	options := &archive.TarOptions{
 		WhiteoutFormat: archive.OverlayWhiteoutFormat,
 		InUserNS:       true, // leaves device nodes out
@@ -106,6 +107,17 @@ func unpackLayer(blob *os.File, want digest.Digest, staging string, uids, gids u
 	s.uids = slices.Sorted(maps.Keys(limit.usedUIDs))
 	s.gids = slices.Sorted(maps.Keys(limit.usedGIDs))
 	return s, nil
+}
+
+// noSymlink refuses a directory with a symlink on its way: a whiteout there would take away
+// what another name of the layer promises. It is called in the jail, as the entries before are there.
+func noSymlink(dir string) error {
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if st, err := os.Lstat(dir); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("a whiteout through the symlink %s", quoteShort(dir))
+		}
+	}
+	return nil
 }
 
 // overOverlay explains the one thing that cannot be done on an overlay, as the root

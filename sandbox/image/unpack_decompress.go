@@ -6,22 +6,15 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"strings"
 	"sync/atomic"
 )
 
 // decompress returns the tar in a blob, by what its first bytes say: media types lie.
 func decompress(blob io.Reader) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(blob, 1<<18)
-	magic, err := in.Peek(6)
+	magic, err := in.Peek(magicSize)
 	if err != nil && err != io.EOF {
 		return nil, err
-	}
-	switch m := string(magic); {
-	case strings.HasPrefix(m, "\xfd7zXZ\x00"):
-		return nil, errors.New("compressed with xz; a layer is gzip, zstd or a plain tar")
-	case strings.HasPrefix(m, "BZh"):
-		return nil, errors.New("compressed with bzip2; a layer is gzip, zstd or a plain tar")
 	}
 	return decompressor(in, compression(magic))
 }
