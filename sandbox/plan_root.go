@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// maxLayers is how many lower directories overlayfs stacks (OVL_MAX_STACK, overlayfs.rst).
-const maxLayers = 500
+// maxLayers: overlayfs stacks 500 lower directories (OVL_MAX_STACK, overlayfs.rst), and one
+// is ours, with the places to mount on.
+const maxLayers = 499
 
 // root puts the tree that was asked for at /.
 func (p *planner) root() error {
 	root := &p.spec.Root
 	switch {
 	case len(root.Layers) > maxLayers:
-		return Errorf("%s has %d layers: the kernel stacks at most %d", root.Label, len(root.Layers), maxLayers)
+		return Errorf("%s has %d layers: more than %d cannot be stacked", root.Label, len(root.Layers), maxLayers)
 	case p.ofImage:
 		p.overlay(Step{Dst: "/", Layers: root.Layers, Why: "image"}, "root")
 	case root.Overlay:

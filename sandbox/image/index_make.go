@@ -237,6 +237,11 @@ func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[str
 			if err != nil {
 				continue // not whole: absent
 			}
+			if len(r.layers) == 0 {
+				if r.layers, err = s.noLayers(); err != nil {
+					return err
+				}
+			}
 			if err := s.writeRecord(img.ID, r); err != nil {
 				return err
 			}
@@ -259,6 +264,15 @@ func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[str
 		}
 	}
 	return nil
+}
+
+// noLayers stands for the layers of an image that has none: something must be mounted.
+func (s *Store) noLayers() ([]string, error) {
+	dir := s.path("empty")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return []string{dir}, os.Chmod(dir, 0o755) // whatever the umask: it becomes /
 }
 
 // shortNames are the lines for the names without a registry that mean one of named. A

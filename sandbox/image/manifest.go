@@ -19,7 +19,7 @@ const (
 	dockerConfig       = "application/vnd.docker.container.image.v1+json"
 	dockerLayer        = "application/vnd.docker.image.rootfs.diff.tar"
 
-	maxLayers     = 500 // the kernel's limit for one overlay mount
+	maxLayers     = 499 // one overlay mount stacks 500, and one of them is of the run's
 	maxIndexDepth = 2   // an index may name an index, which names manifests
 )
 

@@ -54,7 +54,7 @@ func newPutRequest(f *Fetched) (*putRequest, error) {
 		return nil, fmt.Errorf("image configuration: %d layers, the manifest has %d", len(ids), len(f.Layers))
 	}
 	if len(ids) > maxLayers {
-		return nil, withHint(fmt.Errorf("%d layers, and the kernel stacks at most %d", len(ids), maxLayers), "build the image with fewer layers (--squash)")
+		return nil, withHint(fmt.Errorf("%d layers, and more than %d cannot be stacked", len(ids), maxLayers), "build the image with fewer layers (--squash)")
 	}
 	p := &putRequest{
 		ID: digest.FromBytes(f.Config), Names: f.Names, Digest: f.Digest,

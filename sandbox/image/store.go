@@ -16,6 +16,7 @@ import (
 //
 //	storage     the library's: layers, images, its locks
 //	index       what Find reads, see index.go
+//	empty       the layer of an image without layers
 //	staging     layers while they are unpacked
 //	lock        held by the process that changes storage
 //	unfinished  there while one does; if it was killed, the next one cleans up
