@@ -4,6 +4,7 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -53,8 +54,8 @@ func (at libraryAt) layersFile() string {
 
 // readLibrary reads what is there; nothing is no images.
 func readLibrary(at libraryAt) (*library, error) {
-	l := &library{libraryAt: at, layers: map[string]libraryLayer{}}
-	if err := readJSON(at.imagesFile(), &l.images); err != nil {
+	l, err := readImages(at)
+	if err != nil {
 		return l, err
 	}
 	var layers []libraryLayer
@@ -63,6 +64,15 @@ func readLibrary(at libraryAt) (*library, error) {
 	}
 	for _, layer := range layers {
 		l.layers[layer.ID] = layer
+	}
+	return l, nil
+}
+
+// readImages leaves out the layers.
+func readImages(at libraryAt) (*library, error) {
+	l := &library{libraryAt: at, layers: map[string]libraryLayer{}}
+	if err := readJSON(at.imagesFile(), &l.images); err != nil {
+		return l, err
 	}
 	for i := range l.images {
 		l.images[i].Digests = l.images[i].allDigests()
@@ -95,10 +105,18 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("%s: not a file of records", path)
 	}
 	if err := json.NewDecoder(f).Decode(v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return &damagedRecords{path, unexpected(err)}
 	}
 	return nil
 }
+
+// damagedRecords is a file of the library's that nobody can read.
+type damagedRecords struct {
+	path string
+	err  error
+}
+
+func (e *damagedRecords) Error() string { return "read " + e.path + ": " + e.err.Error() }
 
 // allDigests is what the image's manifests are known by, its own first.
 func (img libraryImage) allDigests() []digest.Digest {
@@ -178,8 +196,12 @@ func (s *Store) makeIndex() (index, error) {
 		if ix, err := s.readIndex(); !errors.Is(err, errStale) {
 			return ix, err
 		}
-		if err := s.writeIndex(); err != nil {
-			return index{}, advised(fmt.Errorf("store: write the index: %w", err), s.dir)
+		err := s.writeIndex()
+		if _, ok := errors.AsType[*damagedRecords](err); ok {
+			err = s.ask(context.Background(), request{Op: "clean"}, nil)
+		}
+		if err != nil {
+			return index{}, advised(fmt.Errorf("store: %w", err), s.dir)
 		}
 	}
 	return index{}, errors.New("store: it changes faster than the index can be written")
@@ -234,8 +256,11 @@ func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[str
 		again := seen[img.ID]
 		if !again {
 			r, err := l.record(img)
-			if err != nil {
-				continue // not whole: absent
+			if err != nil { // not whole: absent
+				if l.libraryAt == s.library() {
+					s.markUnfinished()
+				}
+				continue
 			}
 			if len(r.layers) == 0 {
 				if r.layers, err = s.noLayers(); err != nil {
@@ -265,6 +290,10 @@ func (s *Store) indexLibrary(text *bytes.Buffer, l *library, seen, named map[str
 	}
 	return nil
 }
+
+// markUnfinished has the next one who changes the store clean it up, and look for itself
+// first. If the mark cannot be made, only room is lost.
+func (s *Store) markUnfinished() { os.WriteFile(s.path("unfinished"), nil, 0o600) }
 
 // noLayers stands for the layers of an image that has none: something must be mounted.
 func (s *Store) noLayers() ([]string, error) {

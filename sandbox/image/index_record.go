@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -23,7 +24,10 @@ type record struct {
 // some hosts, which makes of each layer a whole copy of what it lies on.
 type libraryAt struct{ root, driver string }
 
-func (s *Store) library() libraryAt { return libraryAt{s.path("storage"), "overlay"} }
+func (s *Store) library() libraryAt { return libraryIn(s.dir) }
+
+// libraryIn is ours, in the directory of a Store.
+func libraryIn(dir string) libraryAt { return libraryAt{filepath.Join(dir, "storage"), "overlay"} }
 
 const recordVersion = "sbx-record 2\n"
 

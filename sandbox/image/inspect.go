@@ -73,7 +73,7 @@ func (s *Store) inspect(img *Image) (*Inspection, error) {
 		return nil, err
 	}
 	defer held.Close()
-	l, err := readLibrary(r.libraryAt)
+	l, err := readImages(r.libraryAt)
 	if err != nil {
 		return nil, err
 	}

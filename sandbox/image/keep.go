@@ -66,7 +66,7 @@ func (p *pull) present(f *fetched) (*Image, error) {
 	if err != nil {
 		return nil, &storeError{err}
 	}
-	if img.Digest != f.Digest || !p.fits(img) || img.ReadOnly && !p.named(img, f.Names) {
+	if img.Digest != f.Digest || !p.fits(img) || !whole(img) || img.ReadOnly && !p.named(img, f.Names) {
 		closeImage(img)
 		return nil, nil
 	}
@@ -82,6 +82,16 @@ func (p *pull) present(f *fetched) (*Image, error) {
 	}
 	img.Name = f.Names[0]
 	return img, nil
+}
+
+// whole: the layers are where the index, which does not watch them, says that they are.
+func whole(img *Image) bool {
+	for _, dir := range img.Layers {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return false
+		}
+	}
+	return true
 }
 
 // named: the image has all these names.

@@ -52,7 +52,7 @@ func TestReadManifest(t *testing.T) {
 		"schema 1 by type":     {good, "application/vnd.docker.distribution.manifest.v1+prettyjws", "schema 1"},
 		"schema 3":             {edit(`"schemaVersion":2`, `"schemaVersion":3`), "", "schemaVersion"},
 		"Layers":               {edit(`"layers":`, `"Layers":[],"layers":`), "", "not spelled"},
-		"too many layers":      {many, "", "502 layers, more than 500"},
+		"too many layers":      {many, "", "501 layers, more than 499"},
 		"bad digest":           {edit(`"digest":"sha256:`, `"digest":"sha256:../`), "", "bad digest"},
 		"md5":                  {edit(`"digest":"sha256:`, `"digest":"md5:`), "", "bad digest"},
 		"negative size":        {edit(`"size":`, `"size":-`), "", "size"},

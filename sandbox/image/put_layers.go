@@ -70,6 +70,11 @@ func (w *writer) commit(p *putRequest, ids []string, staged []*stagedLayer) (lac
 		return nil, err
 	}
 	defer unlock()
+	if slices.ContainsFunc(ids, w.lost) {
+		if err := w.recover(); err != nil {
+			return nil, err
+		}
+	}
 	for i, id := range ids {
 		if !w.lib.Exists(id) && staged[i] == nil {
 			lacking = append(lacking, i)
@@ -97,6 +102,12 @@ func (w *writer) commit(p *putRequest, ids []string, staged []*stagedLayer) (lac
 		}
 		return addImage(lib, p, top)
 	})
+}
+
+// lost: the layer is in the records, and its directory is gone.
+func (w *writer) lost(id string) bool {
+	st, err := os.Stat(libraryIn(w.Dir).layerDir(id))
+	return w.lib.Exists(id) && (err != nil || !st.IsDir())
 }
 
 // commit makes the layer one of the store's: a rename, and records.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -72,6 +73,9 @@ func serve(message []byte, to socket) error {
 	case "remove":
 		return w.change(func(lib storage.Store) error {
 			_, err := lib.DeleteImage(w.ID, true)
+			if errors.Is(err, storage.ErrLayerUnknown) { // and has left those that are known
+				return w.recover()
+			}
 			return err
 		})
 	case "clean":
@@ -102,14 +106,22 @@ func (w *writer) change(f func(storage.Store) error) error {
 // marked calls f, with the lock held. Whoever comes next and finds the mark cleans up,
 // for then we were killed on the way.
 func (w *writer) marked(f func(storage.Store) error) error {
-	mark := w.path("unfinished")
-	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+	if err := w.mark(); err != nil {
 		return err
 	}
 	if err := f(w.lib); err != nil {
 		return errors.Join(err, w.recover())
 	}
-	return os.Remove(mark)
+	return w.unmark()
+}
+
+func (w *writer) mark() error { return os.WriteFile(w.path("unfinished"), nil, 0o600) }
+
+func (w *writer) unmark() error {
+	if err := os.Remove(w.path("unfinished")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // lock waits until no other process writes to the store, and makes it usable.
@@ -127,6 +139,9 @@ func (w *writer) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	if w.lib == nil {
+		if err := w.moveDamaged(); err != nil {
+			return nil, err
+		}
 		if w.lib, err = openLibrary(w.Dir); err != nil {
 			return nil, advised(fmt.Errorf("open store %s: %w", w.Dir, err), w.Dir)
 		}

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 )
 
-// recover removes what a change has left that did not come to its end: images without
-// their configuration, and layers that no image has. The library itself removes layers
-// that are incomplete. The lock is held.
+// recover removes what a change has left that did not come to its end, or a disk has lost:
+// images without their configuration or one of their layers, and layers that no image
+// has. The library itself removes layers that are incomplete. The lock is held.
 func (w *writer) recover() error {
 	images, err := w.lib.Images()
 	if err != nil {
@@ -21,21 +22,15 @@ func (w *writer) recover() error {
 	}
 	used := map[string]bool{}
 	for _, img := range images {
-		id := digest.NewDigestFromEncoded(digest.SHA256, img.ID)
-		config, err := w.lib.ImageBigData(img.ID, id.String())
-		if err != nil || digest.FromBytes(config) != id {
-			if _, err := w.lib.DeleteImage(img.ID, true); err != nil {
-				return fmt.Errorf("clean up store: remove image %s: %w", img.ID, err)
+		chain, whole := w.chain(img)
+		if whole {
+			for _, id := range chain {
+				used[id] = true
 			}
 			continue
 		}
-		for id := img.TopLayer; id != "" && !used[id]; {
-			used[id] = true
-			layer, err := w.lib.Layer(id)
-			if err != nil {
-				break
-			}
-			id = layer.Parent
+		if _, err := w.lib.DeleteImage(img.ID, true); err != nil && !errors.Is(err, storage.ErrLayerUnknown) {
+			return fmt.Errorf("clean up store: remove image %s: %w", img.ID, err)
 		}
 	}
 	if err := w.removeUnused(used); err != nil {
@@ -44,10 +39,43 @@ func (w *writer) recover() error {
 	if err := w.lib.GarbageCollect(); err != nil {
 		return fmt.Errorf("clean up store: %w", err)
 	}
-	if err := os.Remove(w.path("unfinished")); err != nil && !os.IsNotExist(err) {
+	return w.unmark()
+}
+
+// moveDamaged takes records that nobody can read out of the way, for the library cannot be
+// opened with them. That is told, once, as an error; what they named is to be pulled again.
+func (w *writer) moveDamaged() error {
+	_, err := readLibrary(libraryIn(w.Dir))
+	damaged, ok := errors.AsType[*damagedRecords](err)
+	if !ok {
 		return err
 	}
-	return nil
+	aside := damaged.path + ".damaged"
+	if err := os.Rename(damaged.path, aside); err != nil {
+		return fmt.Errorf("%w (and then: %v)", damaged, err)
+	}
+	if err := w.mark(); err != nil {
+		return err
+	}
+	return withHint(fmt.Errorf("%w: it is %s now", damaged, filepath.Base(aside)), "pull the images again that sbx images does not show any more")
+}
+
+// chain lists the layers of an image, and tells whether all of it is there.
+func (w *writer) chain(img storage.Image) (ids []string, whole bool) {
+	digest := digest.NewDigestFromEncoded(digest.SHA256, img.ID)
+	config, err := w.lib.ImageBigData(img.ID, digest.String())
+	if err != nil || digest.Algorithm().FromBytes(config) != digest {
+		return nil, false
+	}
+	for id := img.TopLayer; id != ""; {
+		layer, err := w.lib.Layer(id)
+		if err != nil || w.lost(id) {
+			return nil, false
+		}
+		ids = append(ids, id)
+		id = layer.Parent
+	}
+	return ids, true
 }
 
 // removeUnused removes layers from the top down: the library keeps a parent as long as

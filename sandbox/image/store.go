@@ -19,7 +19,8 @@ import (
 //	empty       the layer of an image without layers
 //	staging     layers while they are unpacked
 //	lock        held by the process that changes storage
-//	unfinished  there while one does; if it was killed, the next one cleans up
+//	unfinished  there while one does; if it was killed, or an image is found that is not
+//	            whole, the next one cleans up
 //	run         what the library would like to lose at reboot; it has nothing there to lose
 //
 // This process only ever reads. What writes is the stage sbx-store (serve.go): root in

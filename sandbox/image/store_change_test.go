@@ -448,6 +448,104 @@ func TestStaleIndex(t *testing.T) {
 	}
 }
 
+// An image that has lost a layer can be brought in again, and removed. What shares its
+// other layers is not touched.
+func TestLostLayer(t *testing.T) {
+	base, top := layerOf(t, inTar{name: "base", body: "b"}), layerOf(t, inTar{name: "top", body: "t"})
+	a, b := fetchedOf(t, "localhost/a:latest", base), fetchedOf(t, "localhost/b:latest", base, top)
+	whole := func(s *Store, f *Fetched) {
+		t.Helper()
+		img, err := s.Find(f.Names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer img.Lock.Close()
+		for _, dir := range img.Layers {
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+				t.Errorf("%s: %s: %v, %v", img.Name, dir, files, err)
+			}
+		}
+	}
+	for name, lose := range map[string]func(s *Store, img *Image) string{
+		"diff of the top":     func(_ *Store, img *Image) string { return img.Layers[0] },
+		"the top":             func(_ *Store, img *Image) string { return filepath.Dir(img.Layers[0]) },
+		"diff of the base":    func(_ *Store, img *Image) string { return img.Layers[1] },
+		"the base":            func(_ *Store, img *Image) string { return filepath.Dir(img.Layers[1]) },
+		"all layers":          func(s *Store, _ *Image) string { return s.path("storage/overlay") },
+		"the records of both": func(s *Store, _ *Image) string { return s.library().layersFile() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, unseen := range []bool{false, true} {
+				s := newStore(t)
+				lost := 0
+				lose := func(img *Image) {
+					lost++
+					asRoot(t, "mv", lose(s, img), s.path(fmt.Sprint("lost", lost)))
+				}
+				put(t, s, a)
+				img := put(t, s, b)
+				lose(img)
+				if unseen { // the index does not know yet
+					os.Remove(s.path("index/names"))
+				}
+				put(t, s, b)
+				whole(s, b)
+				put(t, s, a)
+				whole(s, a)
+				lose(img)
+				if _, _, err := s.Remove(b.Names[0], false); err != nil {
+					t.Error(err)
+				}
+				put(t, s, a)
+				whole(s, a)
+				if layers := s.layers(t); len(layers) != 1 {
+					t.Errorf("layers are left: %v", layers)
+				}
+			}
+		})
+	}
+}
+
+// Records that nobody can read are told once and moved aside; then all goes on.
+func TestDamagedRecords(t *testing.T) {
+	f := fetchedOf(t, "localhost/x:latest", layerOf(t, inTar{name: "x", body: "x"}))
+	find := func(s *Store) error { img, err := s.Find(f.Names[0]); closeImage(img); return err }
+	for _, file := range []func(libraryAt) string{libraryAt.imagesFile, libraryAt.layersFile} {
+		for _, text := range []string{"", "[", "{}", "\x00\x00"} {
+			for what, meet := range map[string]func(s *Store) error{
+				"find": find,
+				"put":  func(s *Store) error { img, err := s.Put(t.Context(), f); closeImage(img); return err },
+			} {
+				s := newStore(t)
+				img := put(t, s, f)
+				damaged := file(s.library())
+				writeFile(t, damaged, text)
+				if what == "find" {
+					os.Remove(s.path("index/names")) // else only who changes the store reads it
+				}
+				err := meet(s)
+				wantError(t, err, "read "+damaged)
+				if h, ok := errors.AsType[interface {
+					error
+					Hint() string
+				}](err); !ok || !strings.Contains(h.Hint(), "pull") {
+					t.Errorf("%s: no hint: %v", what, err)
+				}
+				if err := find(s); !errors.Is(err, ErrNotFound) && !strings.HasSuffix(damaged, "layers.json") {
+					t.Errorf("%s, %q: afterwards: %v", what, text, err)
+				}
+				put(t, s, f)
+				if left := s.layers(t); len(left) != 1 {
+					t.Errorf("layers: %v", left)
+				}
+				if _, deleted, err := s.Remove(f.Names[0], false); err != nil || !slices.Equal(deleted, []string{img.ID}) {
+					t.Error(deleted, err)
+				}
+			}
+		}
+	}
+}
+
 // In a namespace with one id, files belong to root whatever the image says.
 func TestSingleID(t *testing.T) {
 	s := newStore(t)

@@ -38,7 +38,7 @@ func (s *Store) addNames(image string, names []string) error {
 // own returns what our library knows of an image. One that only podman has is refused:
 // its stores are never written to.
 func (s *Store) own(id string) (libraryImage, error) {
-	l, err := readLibrary(s.library())
+	l, err := readImages(s.library())
 	if err != nil {
 		return libraryImage{}, fmt.Errorf("store: %w", err)
 	}
