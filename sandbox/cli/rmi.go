@@ -32,7 +32,7 @@ func defineRmi(a *app, fs *pflag.FlagSet) action {
 		case len(args) == 0:
 			return 0, wantArgs(args, 1, -1, "IMAGE")
 		}
-		var errs []error
+		errs := []error{store.DropBlobs()} // first: it may be all the room there is
 		for _, ref := range args {
 			err := a.remove(store, ref, *force)
 			if errors.Is(err, image.ErrNotFound) && (*ignore || *force) {

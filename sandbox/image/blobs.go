@@ -30,8 +30,10 @@ type blobDir struct{ dir string }
 // blobAge is how long a blob waits for whoever will resume it.
 const blobAge = 7 * 24 * time.Hour
 
+func blobsIn(data string) *blobDir { return &blobDir{filepath.Join(data, "blobs")} }
+
 func openBlobDir(data string) (*blobDir, error) {
-	b := &blobDir{filepath.Join(data, "blobs")}
+	b := blobsIn(data)
 	for _, algorithm := range []string{"sha256", "sha512"} {
 		if err := os.MkdirAll(filepath.Join(b.dir, algorithm), 0o700); err != nil {
 			return nil, err
@@ -101,8 +103,10 @@ func (p *partial) complete() (*os.File, error) {
 // discard removes what turned out to be wrong.
 func (p *partial) discard() error { return errors.Join(os.Remove(p.Name()), p.Close()) }
 
-// remove deletes a complete blob, unless someone else is reading it: they will.
-func (b *blobDir) remove(d digest.Digest) error { return removeUnlocked(b.path(d)) }
+// remove deletes a blob as far as it has come, unless someone else has it: they will.
+func (b *blobDir) remove(d digest.Digest) error {
+	return errors.Join(removeUnlocked(b.path(d)), removeUnlocked(b.path(d)+".partial"))
+}
 
 func removeUnlocked(file string) error {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW, 0)
@@ -123,22 +127,30 @@ func removeUnlocked(file string) error {
 	return err
 }
 
-// collect removes blobs that nobody has come back for.
-func (b *blobDir) collect(now time.Time) error {
+// collect removes the blobs that nobody holds, and nobody has touched since before.
+func (b *blobDir) collect(before time.Time) error {
 	var errs []error
 	for _, algorithm := range []string{"sha256", "sha512"} {
 		dir := filepath.Join(b.dir, algorithm)
 		entries, err := os.ReadDir(dir)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		for _, e := range entries {
-			if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > blobAge {
+			if info, err := e.Info(); err == nil && info.ModTime().Before(before) {
 				errs = append(errs, removeUnlocked(filepath.Join(dir, e.Name())))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// DropBlobs removes what pulls that did not come to their end have left to be resumed.
+func (s *Store) DropBlobs() error {
+	if err := blobsIn(s.dir).collect(time.Now()); err != nil {
+		return advised(fmt.Errorf("store: %w", err), s.dir)
+	}
+	return nil
 }
 
 // temp is a file without a name, for what is taken out of an archive.
@@ -154,14 +166,14 @@ func (b *blobDir) temp() (*os.File, error) {
 	return f, os.Remove(f.Name())
 }
 
-// room says early and clearly that a blob will not fit.
-func (b *blobDir) room(need int64) error {
+// room says early and clearly that so many bytes will not fit into dir.
+func room(dir string, need int64) error {
 	var st unix.Statfs_t
-	if unix.Statfs(b.dir, &st) != nil {
+	if unix.Statfs(dir, &st) != nil {
 		return nil // the write will tell
 	}
 	if free := int64(st.Bavail) * st.Bsize; need > free {
-		return withHint(fmt.Errorf("%d MB are missing in %s: %w", (need-free)>>20+1, b.dir, unix.ENOSPC), "free some space, or set XDG_DATA_HOME to a larger disk")
+		return advised(fmt.Errorf("%d MB are missing in %s: %w", (need-free)>>20+1, dir, unix.ENOSPC), dir)
 	}
 	return nil
 }

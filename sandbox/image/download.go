@@ -220,7 +220,7 @@ func (r *remote) get(ctx context.Context, desc v1.Descriptor) (f *os.File, err e
 	for {
 		have, p, err := r.blobs.acquire(ctx, desc.Digest, bar.waiting)
 		if err != nil {
-			return nil, fmt.Errorf("blob %s: %w", desc.Digest, err)
+			return nil, blobError(ctx, desc, err)
 		}
 		if have != nil {
 			if err = checkFile(ctx, have, desc); err == nil {
@@ -238,10 +238,18 @@ func (r *remote) get(ctx context.Context, desc v1.Descriptor) (f *os.File, err e
 		}
 		f, err := r.fill(ctx, p, desc, bar)
 		if err != nil {
-			return nil, fmt.Errorf("blob %s: %w", desc.Digest, err)
+			return nil, blobError(ctx, desc, err)
 		}
 		return f, nil
 	}
+}
+
+// blobError names the blob, unless it was given up for the sake of another.
+func blobError(ctx context.Context, desc v1.Descriptor, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("blob %s: %w", desc.Digest, err)
 }
 
 // checkFile reads a whole file and rewinds it.
@@ -270,10 +278,6 @@ func (r *remote) fill(ctx context.Context, p *partial, desc v1.Descriptor, bar *
 		return nil, err
 	}
 	for resumed := t.have > 0; ; resumed = false {
-		if err := r.blobs.room(desc.Size - t.have); err != nil {
-			p.Close()
-			return nil, err
-		}
 		err := r.retry.do(ctx, func() (bool, error) {
 			before := t.have
 			err := t.more(ctx)

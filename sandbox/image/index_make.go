@@ -196,7 +196,7 @@ func (s *Store) makeIndex() (index, error) {
 		if ix, err := s.readIndex(); !errors.Is(err, errStale) {
 			return ix, err
 		}
-		err := s.writeIndex()
+		err := s.pressed(s.writeIndex)
 		if _, ok := errors.AsType[*damagedRecords](err); ok {
 			err = s.ask(context.Background(), request{Op: "clean"}, nil)
 		}

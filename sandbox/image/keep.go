@@ -15,13 +15,13 @@ import (
 func (p *pull) keep(ctx context.Context, f *fetched) (*Image, error) {
 	dir := filepath.Join(p.store.Dir(), "pulls")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, &storeError{err}
+		return nil, &storeError{advised(err, p.store.Dir())}
 	}
 	lock, err := lockFile(ctx, filepath.Join(dir, f.Digest.Encoded()), func() {
 		p.out.line("Waiting for another sbx that pulls the same image...")
 	})
 	if err != nil {
-		return nil, &storeError{err}
+		return nil, &storeError{advised(err, p.store.Dir())}
 	}
 	defer func() {
 		os.Remove(lock.Name())

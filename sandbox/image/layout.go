@@ -114,9 +114,6 @@ func openLayer(ctx context.Context, t tree, blobs *blobDir, name string, d v1.De
 }
 
 func extract(ctx context.Context, c content, blobs *blobDir, d v1.Descriptor) (*os.File, error) {
-	if err := blobs.room(c.Size()); err != nil {
-		return nil, err
-	}
 	f, err := blobs.temp()
 	if err != nil {
 		return nil, err

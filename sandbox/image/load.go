@@ -33,7 +33,7 @@ func Load(ctx context.Context, s layerStore, opts LoadOptions) ([]*Image, error)
 	defer p.out.wait()
 	images, err := p.load(ctx, opts)
 	if err != nil {
-		err = fmt.Errorf("load %s: %w", cmp.Or(opts.Input, "standard input"), err)
+		err = fmt.Errorf("load %s: %w", cmp.Or(opts.Input, "standard input"), p.advised(err))
 	}
 	return images, err
 }

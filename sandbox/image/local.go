@@ -17,9 +17,17 @@ func pullLocal(ctx context.Context, s layerStore, opts PullOptions, src Source) 
 	defer p.out.wait()
 	img, err := p.local(ctx, src)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", src, err)
+		return nil, fmt.Errorf("image %s: %w", src, p.advised(err))
 	}
 	return img, nil
+}
+
+// advised says what helps against a full disk. Other errors may be of the source.
+func (p *pull) advised(err error) error {
+	if full(err) {
+		return advised(err, p.store.Dir())
+	}
+	return err
 }
 
 func (p *pull) local(ctx context.Context, src Source) (*Image, error) {

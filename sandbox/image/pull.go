@@ -38,10 +38,10 @@ type pull struct {
 func newPull(s layerStore, opts PullOptions) (*pull, error) {
 	blobs, err := openBlobDir(s.Dir())
 	if err != nil {
-		return nil, err
+		return nil, advised(fmt.Errorf("store: %w", err), s.Dir())
 	}
 	p := &pull{PullOptions: opts, store: s, blobs: blobs, out: newProgress(opts.Out, opts.Quiet)}
-	if err := errors.Join(blobs.collect(time.Now()), collectLocks(filepath.Join(s.Dir(), "pulls"))); err != nil {
+	if err := errors.Join(blobs.collect(time.Now().Add(-blobAge)), collectLocks(filepath.Join(s.Dir(), "pulls"))); err != nil {
 		opts.debugf("remove old blobs: %v", err)
 	}
 	return p, nil
@@ -232,11 +232,10 @@ func (p *pull) from(ctx context.Context, name Name, e endpoint) (*Image, error) 
 	}
 	f.Ref, f.Names = name.String(), []string{name.String()}
 	img, err := p.keep(ctx, f)
-	if err != nil {
-		return nil, err
+	if err == nil || full(err) { // what there was no room for does not wait to be resumed
+		if err := r.forget(); err != nil {
+			p.debugf("remove blobs of %s: %v", name, err)
+		}
 	}
-	if err := r.forget(); err != nil {
-		p.debugf("remove blobs of %s: %v", name, err)
-	}
-	return img, nil
+	return img, err
 }

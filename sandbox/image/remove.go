@@ -48,7 +48,7 @@ func (s *Store) removeEntry(e entry, force bool) (untagged, deleted []string, er
 	case e.name != "" && !slices.Contains(img.Names, e.name) && !strings.Contains(e.name, "@"):
 		return nil, nil, fmt.Errorf("the image has this name in podman's store only")
 	case slices.Contains(img.Names, e.name) && len(img.Names) > 1:
-		return []string{e.name}, nil, s.ask(context.Background(), request{Op: "unname", ID: e.id, Names: []string{e.name}}, nil)
+		return []string{e.name}, nil, s.drop(request{Op: "unname", ID: e.id, Names: []string{e.name}})
 	case len(img.Names) > 1 && !force:
 		return nil, nil, withHint(fmt.Errorf("several names: %s", strings.Join(img.Names, ", ")),
 			"remove the names one by one, or all at once with --force")
@@ -58,7 +58,7 @@ func (s *Store) removeEntry(e entry, force bool) (untagged, deleted []string, er
 		return nil, nil, err
 	}
 	defer record.Close()
-	if err := s.ask(context.Background(), request{Op: "remove", ID: e.id}, nil); err != nil {
+	if err := s.drop(request{Op: "remove", ID: e.id}); err != nil {
 		return nil, nil, err
 	}
 	// Whoever waits for the record finds it without a name, and looks again.
@@ -66,6 +66,11 @@ func (s *Store) removeEntry(e entry, force bool) (untagged, deleted []string, er
 		return nil, nil, err
 	}
 	return img.Names, []string{e.id}, nil
+}
+
+// drop asks for what must work on a full disk, too.
+func (s *Store) drop(r request) error {
+	return s.pressed(func() error { return s.ask(context.Background(), r, nil) })
 }
 
 // claim locks an image so that nobody can begin to use it.

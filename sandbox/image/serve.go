@@ -61,11 +61,7 @@ func serve(message []byte, to socket) error {
 	}
 	switch w.Op {
 	case "put":
-		err := w.put()
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			err = advised(err, w.Dir)
-		}
-		return err
+		return w.put()
 	case "name":
 		return w.change(func(lib storage.Store) error { return lib.AddNames(w.ID, w.Names) })
 	case "unname":
@@ -73,8 +69,11 @@ func serve(message []byte, to socket) error {
 	case "remove":
 		return w.change(func(lib storage.Store) error {
 			_, err := lib.DeleteImage(w.ID, true)
-			if errors.Is(err, storage.ErrLayerUnknown) { // and has left those that are known
+			switch {
+			case errors.Is(err, storage.ErrLayerUnknown): // and has left those that are known
 				return w.recover()
+			case errors.Is(err, storage.ErrNotAnImage): // the try before this one came that far
+				return nil
 			}
 			return err
 		})

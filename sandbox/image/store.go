@@ -21,6 +21,7 @@ import (
 //	lock        held by the process that changes storage
 //	unfinished  there while one does; if it was killed, or an image is found that is not
 //	            whole, the next one cleans up
+//	reserve     a little room for when the disk is full
 //	run         what the library would like to lose at reboot; it has nothing there to lose
 //
 // This process only ever reads. What writes is the stage sbx-store (serve.go): root in
@@ -95,10 +96,13 @@ func (s *Store) prepare() error {
 // advised says what helps against an error of writing to dir.
 func advised(err error, dir string) error {
 	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case full(err):
 		return withHint(err, "free some space for "+dir+" (sbx rmi removes images), or set XDG_DATA_HOME to a larger disk")
 	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return withHint(err, dir+" must be yours and writable; set XDG_DATA_HOME to a directory that is")
 	}
 	return err
 }
+
+// full: it failed for want of space.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

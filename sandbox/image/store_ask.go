@@ -99,8 +99,15 @@ func (s *Store) ask(ctx context.Context, r request, layers []Layer) error {
 		return err
 	}
 	stage := userns.Stage{Name: "sbx-store", Flags: unix.CLONE_NEWNS, Caller: caller, Map: ids, Env: storeEnv(s.dir)}
-	err = converse(ctx, &stage, message, layers)
-	if _, said := errors.AsType[*failure](err); err == nil || said || r.Op == "clean" {
+	err = s.converse(ctx, &stage, message, layers)
+	if err == nil {
+		s.refill()
+		return nil
+	}
+	if full(err) {
+		err = advised(err, s.dir)
+	}
+	if _, said := errors.AsType[*failure](err); said || r.Op == "clean" {
 		return err
 	}
 	// It was killed, here or from outside, and could not clean up.
@@ -126,7 +133,7 @@ func storeEnv(dir string) []string {
 }
 
 // converse runs the stage, and kills it when ctx ends or a layer cannot be had.
-func converse(ctx context.Context, stage *userns.Stage, message []byte, layers []Layer) error {
+func (s *Store) converse(ctx context.Context, stage *userns.Stage, message []byte, layers []Layer) error {
 	runtime.LockOSThread() // the stage dies with the thread that started it
 	defer runtime.UnlockOSThread()
 	ours, theirs, err := socketPair()
@@ -156,6 +163,15 @@ func converse(ctx context.Context, stage *userns.Stage, message []byte, layers [
 
 	var opening sync.WaitGroup
 	err = listen(ctx, ours, func(needed []int) {
+		// A layer unpacked is hardly ever smaller than its blob, and that is there besides.
+		var size int64
+		for _, i := range needed {
+			size += max(layers[i].Size, 0)
+		}
+		if err := room(s.dir, size); err != nil {
+			cancel(err)
+			return
+		}
 		opening.Go(func() { sendBlobs(ctx, cancel, ours, needed, layers) })
 	})
 	if cause := context.Cause(ctx); cause != nil {
