@@ -49,15 +49,24 @@ func (o *options) push(images []v1.Image, dest string) error {
 	if len(images) == 1 {
 		return remote.Write(ref, images[0], auth)
 	}
-	return remote.WriteIndex(ref, index(images), auth)
+	all, err := index(images)
+	if err != nil {
+		return err
+	}
+	return remote.WriteIndex(ref, all, auth)
 }
 
-func index(images []v1.Image) v1.ImageIndex {
+// index says of each image which platform it is for.
+func index(images []v1.Image) (v1.ImageIndex, error) {
 	var adds []mutate.IndexAddendum
 	for _, image := range images {
-		adds = append(adds, mutate.IndexAddendum{Add: image})
+		config, err := image.ConfigFile()
+		if err != nil {
+			return nil, err
+		}
+		adds = append(adds, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: config.Platform()}})
 	}
-	return mutate.AppendManifests(empty.Index, adds...)
+	return mutate.AppendManifests(empty.Index, adds...), nil
 }
 
 func writeDockerArchive(images []v1.Image, dest string) error {
@@ -81,7 +90,11 @@ func writeLayout(images []v1.Image, dir string) error {
 		return err
 	}
 	if len(images) > 1 {
-		return path.AppendIndex(index(images))
+		all, err := index(images)
+		if err != nil {
+			return err
+		}
+		return path.AppendIndex(all)
 	}
 	return path.AppendImage(images[0])
 }
