@@ -57,6 +57,9 @@ func (a *app) pull(f *pullFlags, names []string) error {
 			return err
 		}
 		release(img)
+		if foreign := img.Foreign(); foreign != "" && opts.Platform == (image.Platform{}) && !f.quiet {
+			a.warn("%s: %s", name, foreign)
+		}
 		if err := a.print(img.ID + "\n"); err != nil {
 			return err
 		}

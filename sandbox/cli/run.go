@@ -189,6 +189,9 @@ func (h *heldImages) get(name string) (*image.Image, error) {
 	if img.Lock != nil {
 		h.locks = append(h.locks, img.Lock)
 	}
+	if foreign := img.Foreign(); foreign != "" && opts.Platform == (image.Platform{}) {
+		h.run.app.warn("%s: %s", name, foreign)
+	}
 	return img, nil
 }
 

@@ -28,8 +28,7 @@ type carrier interface {
 // fetched is a Fetched on its way, and what only Pull wants to know.
 type fetched struct {
 	Fetched
-	id      digest.Digest // of the configuration
-	warning string        // "" if the image is for the platform that was meant
+	id digest.Digest // of the configuration
 
 	c     carrier
 	m     manifest
@@ -75,7 +74,7 @@ func (f *fetched) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if f.warning, err = checkPlatform(decoded, f.asked.complete(), f.asked != Platform{}); err != nil {
+	if err := checkPlatform(decoded, f.asked); err != nil {
 		return err
 	}
 	f.Config = config
@@ -147,21 +146,16 @@ func fetchConfig(ctx context.Context, c carrier, d v1.Descriptor) ([]byte, error
 	return body, nil
 }
 
-// checkPlatform compares the configuration's platform with the one that was meant. Many
-// images without an index are for another architecture, and some hosts can run them: that
-// is worth a warning, unless the platform was asked for.
-func checkPlatform(c v1.Image, want Platform, asked bool) (warning string, err error) {
-	has := Platform{c.OS, c.Architecture, c.Variant}.normalized()
+// checkPlatform refuses an image of another system, or of another platform than was asked for.
+func checkPlatform(c v1.Image, asked Platform) error {
+	has, want := Platform{c.OS, c.Architecture, c.Variant}.normalized(), asked.complete()
 	if has.OS != "" && has.OS != "linux" {
-		return "", fmt.Errorf("the image is for %s", quoteless(has.OS))
+		return fmt.Errorf("the image is for %s", quoteless(has.OS))
 	}
-	if has.Arch == "" || has.OS == want.OS && has.Arch == want.Arch {
-		return "", nil
+	if asked == (Platform{}) || has.Arch == "" || has.OS == want.OS && has.Arch == want.Arch {
+		return nil
 	}
-	if asked {
-		return "", fmt.Errorf("the image is for %s, not for %s", quoteless(has.String()), want)
-	}
-	return fmt.Sprintf("the image is for %s, this host is %s", quoteless(has.String()), want), nil
+	return fmt.Errorf("the image is for %s, not for %s", quoteless(has.String()), want)
 }
 
 // errShort is a transfer that ended before its time.

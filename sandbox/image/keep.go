@@ -33,9 +33,6 @@ func (p *pull) keep(ctx context.Context, f *fetched) (*Image, error) {
 	if err := f.fetch(ctx); err != nil {
 		return nil, err
 	}
-	if f.warning != "" {
-		p.out.line("sbx: warning: %s", f.warning)
-	}
 	img, err := p.store.Put(ctx, &f.Fetched)
 	if err != nil {
 		return nil, &storeError{err}

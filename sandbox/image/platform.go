@@ -78,6 +78,16 @@ func (p Platform) complete() Platform {
 	return p
 }
 
+// Foreign tells that an image is for another platform than this host's; "" if it is not. Some
+// hosts can run it all the same.
+func (img *Image) Foreign() string {
+	has, host := Platform{img.Config.OS, img.Config.Architecture, img.Config.Variant}.normalized(), Platform{}.complete()
+	if has.Arch == "" || has.OS == host.OS && has.Arch == host.Arch {
+		return ""
+	}
+	return fmt.Sprintf("the image is for %s, this host is %s", quoteless(has.String()), host)
+}
+
 // hostARM is the variant of this machine, which may run a binary of an older one.
 func hostARM() string {
 	var u unix.Utsname
