@@ -28,7 +28,7 @@ func defineLoad(a *app, fs *pflag.FlagSet) action {
 	}
 }
 
-// load brings the images in and prints the name of each, or its id if it has none.
+// load brings the images in and prints the names of each, or its id if it has none.
 func (a *app) load(opts image.LoadOptions) error {
 	if opts.Input == "" && isTerminal(a.stdin) {
 		return &usageError{msg: "no archive: stdin is a terminal", hint: "sbx load -i FILE"}
@@ -41,8 +41,14 @@ func (a *app) load(opts image.LoadOptions) error {
 	defer stop()
 	images, err := image.Load(ctx, store, opts)
 	for _, img := range images {
-		release(img)
-		err = cmp.Or(err, a.print("Loaded image: "+cmp.Or(img.Name, "sha256:"+img.ID)+"\n"))
+		release(img.Image)
+		names := img.Names
+		if len(names) == 0 {
+			names = []string{"sha256:" + img.ID}
+		}
+		for _, name := range names {
+			err = cmp.Or(err, a.print("Loaded image: "+name+"\n"))
+		}
 	}
 	return err
 }

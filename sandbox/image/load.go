@@ -23,9 +23,15 @@ type LoadOptions struct {
 	Debug    func(format string, args ...any)
 }
 
+// Loaded is an image that was brought in.
+type Loaded struct {
+	*Image
+	Names []string // all that it came with
+}
+
 // Load brings every image of an archive or directory in, with the names that it claims.
 // On an error it returns those that are in as well.
-func Load(ctx context.Context, s layerStore, opts LoadOptions) ([]*Image, error) {
+func Load(ctx context.Context, s layerStore, opts LoadOptions) ([]Loaded, error) {
 	p, err := newPull(s, PullOptions{Platform: opts.Platform, Out: opts.Out, Quiet: opts.Quiet, Debug: opts.Debug})
 	if err != nil {
 		return nil, err
@@ -38,7 +44,7 @@ func Load(ctx context.Context, s layerStore, opts LoadOptions) ([]*Image, error)
 	return images, err
 }
 
-func (p *pull) load(ctx context.Context, opts LoadOptions) ([]*Image, error) {
+func (p *pull) load(ctx context.Context, opts LoadOptions) ([]Loaded, error) {
 	src := Source{Path: opts.Input}
 	transport, _, _ := strings.Cut(opts.Input, ":")
 	if strings.HasSuffix(transport, "-archive") || transport == "oci" || transport == "dir" {
@@ -48,7 +54,15 @@ func (p *pull) load(ctx context.Context, opts LoadOptions) ([]*Image, error) {
 		}
 	}
 	if src.Ref != "" || src.Transport == "dir" {
-		return one(p.local(ctx, src))
+		img, err := p.local(ctx, src)
+		if err != nil {
+			return nil, err
+		}
+		loaded := Loaded{Image: img}
+		if img.Name != "" {
+			loaded.Names = []string{img.Name}
+		}
+		return []Loaded{loaded}, nil
 	}
 	t, err := p.openTree(ctx, src.Path, opts.Stdin)
 	if err != nil {
@@ -62,17 +76,21 @@ func (p *pull) load(ctx context.Context, opts LoadOptions) ([]*Image, error) {
 	case t.has("index.json"):
 		return p.loadLayout(ctx, t, opts.Input)
 	case !isArchive && t.has("manifest.json"):
-		return one(p.fromLocal(ctx, opts.Input, &localImage{carrier: &dirImage{t, p.blobs}}))
+		return p.loadAll(ctx, opts.Input, &localImage{carrier: &dirImage{t, p.blobs}})
 	}
 	return nil, withHint(errors.New("no image in it: neither manifest.json nor index.json"),
 		"load reads what docker save, podman save and skopeo copy write; for a plain tree use run --rootfs")
 }
 
-func one(img *Image, err error) ([]*Image, error) {
-	if err != nil {
-		return nil, err
+func (p *pull) loadAll(ctx context.Context, ref string, images ...*localImage) (loaded []Loaded, err error) {
+	for _, local := range images {
+		img, err := p.fromLocal(ctx, ref, local)
+		if err != nil {
+			return loaded, err
+		}
+		loaded = append(loaded, Loaded{img, local.names})
 	}
-	return []*Image{img}, nil
+	return loaded, nil
 }
 
 func (p *pull) openTree(ctx context.Context, file string, stdin io.Reader) (tree, error) {
@@ -101,41 +119,36 @@ func (p *pull) openStdin(ctx context.Context, stdin io.Reader) (tree, error) {
 	return openTar(ctx, f, p.blobs)
 }
 
-func (p *pull) loadDocker(ctx context.Context, t *tarTree, ref string) ([]*Image, error) {
+func (p *pull) loadDocker(ctx context.Context, t *tarTree, ref string) (loaded []Loaded, err error) {
 	a, err := readDockerArchive(t, p.blobs)
 	if err != nil {
 		return nil, err
 	}
-	var images []*Image
 	for _, item := range a.items {
 		local, err := a.image(ctx, item)
 		if err != nil {
-			return images, err
+			return loaded, err
 		}
-		img, err := p.fromLocal(ctx, ref, local)
+		more, err := p.loadAll(ctx, ref, local)
 		if err != nil {
-			return images, err
+			return loaded, err
 		}
-		images = append(images, img)
+		loaded = append(loaded, more...)
 	}
-	return images, nil
+	return loaded, nil
 }
 
-func (p *pull) loadLayout(ctx context.Context, t tree, ref string) ([]*Image, error) {
+func (p *pull) loadLayout(ctx context.Context, t tree, ref string) ([]Loaded, error) {
 	l, err := readLayout(t, p.blobs)
 	if err != nil {
 		return nil, err
 	}
 	if local, err := l.pick(""); err == nil {
-		return one(p.fromLocal(ctx, ref, local))
+		return p.loadAll(ctx, ref, local)
 	}
-	var images []*Image
+	var images []*localImage
 	for _, d := range l.index.Manifests {
-		img, err := p.fromLocal(ctx, ref, l.image(d))
-		if err != nil {
-			return images, err
-		}
-		images = append(images, img)
+		images = append(images, l.image(d))
 	}
-	return images, nil
+	return p.loadAll(ctx, ref, images...)
 }
