@@ -107,6 +107,9 @@ func upperRefused(dir string) (string, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
+	if fs.Flags&unix.ST_RDONLY != 0 {
+		return "it is read-only", nil
+	}
 	switch fs.Type {
 	case unix.OVERLAYFS_SUPER_MAGIC:
 		return "it lies on overlayfs", nil

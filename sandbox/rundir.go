@@ -33,6 +33,9 @@ func makeRunDir(p *Plan) (*runDir, error) {
 		if errors.Is(err, fs.ErrNotExist) { // the first run of all
 			err = os.MkdirAll(p.RunDir, 0o700)
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, &Error{Text: "changes to the root directory", Err: err, Fix: filepath.Dir(p.Runs) + " must be yours and writable; set XDG_DATA_HOME to a directory that is"}
+		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
