@@ -214,7 +214,18 @@ func (a *app) setLogLevel(s string) error {
 }
 
 // store is where images and volumes live.
-func (a *app) store() (*image.Store, error) { return image.Open(a.root) }
+func (a *app) store() (*image.Store, error) {
+	store, err := image.Open(a.root)
+	if err == nil {
+		store.Note = a.note
+	}
+	return store, err
+}
+
+// note says one line on stderr that needs no action.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "sbx: note: %s\n", sandbox.OneLine(fmt.Sprintf(format, args...)))
+}
 
 // warn says one line on stderr and goes on.
 func (a *app) warn(format string, args ...any) {

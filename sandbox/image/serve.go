@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"go.podman.io/storage"
@@ -134,7 +135,7 @@ func (w *writer) lock() (unlock func(), err error) {
 			f.Close()
 		}
 	}()
-	if err := flock(f, unix.LOCK_EX); err != nil {
+	if err := w.await(f); err != nil {
 		return nil, err
 	}
 	if w.lib == nil {
@@ -154,6 +155,15 @@ func (w *writer) lock() (unlock func(), err error) {
 		}
 	}
 	return func() { f.Close() }, nil
+}
+
+// patience is how long somebody waits for a lock before they are told.
+const patience = 2 * time.Second
+
+func (w *writer) await(lock *os.File) error {
+	tell := time.AfterFunc(patience, func() { w.to.send(reply{Waiting: true}, nil) })
+	defer tell.Stop()
+	return flock(lock, unix.LOCK_EX)
 }
 
 // openLibrary opens the storage library. It is to make directories and records; it never

@@ -27,6 +27,8 @@ import (
 // This process only ever reads. What writes is the stage sbx-store (serve.go): root in
 // a user namespace, where the files of a layer can have their true owners.
 type Store struct {
+	Note func(format string, args ...any) // is told what takes time; may be nil
+
 	dir string
 }
 
@@ -43,7 +45,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return &Store{dir}, nil
+	return &Store{dir: dir}, nil
 }
 
 // Dir is the directory that everything lies in.

@@ -26,6 +26,7 @@ import (
 //
 //	Store                          sbx-store
 //	request ---------------------->
+//	          <-------------------- reply Waiting: somebody else has the lock, for a while now
 //	          <-------------------- reply Need: layers it lacks     (put only)
 //	blob, descriptor ------------->                                 (for each of them)
 //	          <-------------------- reply Done or Error
@@ -41,9 +42,10 @@ type request struct {
 }
 
 type reply struct {
-	Need  []int    `json:",omitempty"`
-	Done  bool     `json:",omitempty"`
-	Error *failure `json:",omitempty"`
+	Waiting bool     `json:",omitempty"`
+	Need    []int    `json:",omitempty"`
+	Done    bool     `json:",omitempty"`
+	Error   *failure `json:",omitempty"`
 }
 
 // blobSent says which layer the descriptor is that comes with it.
@@ -162,7 +164,7 @@ func (s *Store) converse(ctx context.Context, stage *userns.Stage, message []byt
 	})
 
 	var opening sync.WaitGroup
-	err = listen(ctx, ours, func(needed []int) {
+	err = listen(ours, s.waiting, func(needed []int) {
 		// A layer unpacked is hardly ever smaller than its blob, and that is there besides.
 		var size int64
 		for _, i := range needed {
@@ -190,8 +192,14 @@ func (s *Store) converse(ctx context.Context, stage *userns.Stage, message []byt
 	return errors.Join(err, werr)
 }
 
+func (s *Store) waiting() {
+	if s.Note != nil {
+		s.Note("waiting for another sbx that changes %s", s.dir)
+	}
+}
+
 // listen returns what the stage has to say at last.
-func listen(ctx context.Context, from socket, need func([]int)) error {
+func listen(from socket, waiting func(), need func([]int)) error {
 	for {
 		var r reply
 		if _, err := from.receive(&r); err != nil {
@@ -202,8 +210,11 @@ func listen(ctx context.Context, from socket, need func([]int)) error {
 			return r.Error
 		case r.Done:
 			return nil
+		case r.Waiting:
+			waiting()
+		default:
+			need(r.Need)
 		}
-		need(r.Need)
 	}
 }
 
