@@ -1,8 +1,10 @@
 package image
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"strconv"
@@ -15,7 +17,7 @@ import (
 // of everything at once, and the library locks them, podman's for as long as it unpacks.
 // It is two kinds of file:
 //
-//	index/names     text:  sbx-index 2 ENVIRONMENT
+//	index/names     text:  sbx-index 3 CHECKSUM ENVIRONMENT
 //	                       file MTIME SIZE INODE PATH     what it was made from
 //	                       image ID DIGEST,... NAME       once a name; "-" for none
 //	                       short SHORT NAME               what a name without a registry means here
@@ -25,7 +27,7 @@ import (
 // is also the file that a lock is taken on, shared by whoever uses the image,
 // exclusively by who removes it.
 
-const indexVersion = "sbx-index 2 "
+const indexVersion = "sbx-index 3 "
 
 // index is the text of index/names.
 type index struct{ text string }
@@ -51,7 +53,7 @@ func (s *Store) readIndex() (index, error) {
 		return index{}, fmt.Errorf("store: %w", err)
 	}
 	ix := index{string(text)}
-	if !ix.valid() {
+	if head, rest, _ := bytes.Cut(text, []byte("\n")); string(head) != indexHead(rest) || !ix.valid() {
 		return index{}, errStale
 	}
 	return ix, nil
@@ -59,10 +61,7 @@ func (s *Store) readIndex() (index, error) {
 
 // valid compares the stamps of the files that the index was made from.
 func (ix index) valid() bool {
-	head, rest, _ := strings.Cut(ix.text, "\n")
-	if head != indexVersion+surroundings() {
-		return false
-	}
+	_, rest, _ := strings.Cut(ix.text, "\n")
 	for {
 		line, next, _ := strings.Cut(rest, "\n")
 		stamp, ok := strings.CutPrefix(line, "file ")
@@ -75,6 +74,11 @@ func (ix index) valid() bool {
 		}
 		rest = next
 	}
+}
+
+// indexHead is the first line of an index, which changes when a bit of the rest does.
+func indexHead(rest []byte) string {
+	return indexVersion + strconv.FormatUint(uint64(crc32.ChecksumIEEE(rest)), 16) + " " + surroundings()
 }
 
 // cutStamp divides "MTIME SIZE INODE PATH" before PATH.

@@ -209,7 +209,6 @@ func (s *Store) makeIndex() (index, error) {
 
 func (s *Store) writeIndex() error {
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s%s\n", indexVersion, surroundings())
 	// Stamps first: what changes while we read makes them wrong, and so the index.
 	files := append([]string{s.library().imagesFile()}, storageConfs()...)
 	files = append(files, defaultRegistriesPaths().all()...)
@@ -243,7 +242,7 @@ func (s *Store) writeIndex() error {
 	for _, short := range shortNames(named) {
 		text.WriteString(short)
 	}
-	return replaceInIndex(s.path("index/names"), text.Bytes())
+	return replaceInIndex(s.path("index/names"), append([]byte(indexHead(text.Bytes())+"\n"), text.Bytes()...))
 }
 
 // indexLibrary adds the images of one library. Of two with the same id or name the first

@@ -421,7 +421,11 @@ func TestStaleIndex(t *testing.T) {
 	}
 	img.Lock.Close()
 	// A damaged index is made again; damaged records are told.
-	for _, damage := range []string{"", "sbx-index 0\n", "\x00\x00"} {
+	names, err := os.ReadFile(s.path("index/names"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damage := range []string{"", "sbx-index 0\n", "\x00\x00", strings.Replace(string(names), "localhost/y", "localhost/x", 1), string(names[:len(names)/2])} {
 		writeFile(t, s.path("index/names"), damage)
 		if img, err = s.Find("localhost/y:latest"); err != nil {
 			t.Fatalf("index %q: %v", damage, err)
