@@ -270,29 +270,39 @@ func (s *Store) check(t *testing.T, name string, f *Fetched) {
 	}
 }
 
-// Killed at any moment, a put leaves the image absent or whole; and the next one works.
+// Killed at any moment, a put leaves the image absent or whole; and the next one works. It is
+// killed while layers are unpacked, and while the store is changed.
 func TestKilledPut(t *testing.T) {
 	s := newStore(t)
 	f := bigImage(t, "localhost/big:latest")
 	saved := f.save(t)
-	start := time.Now()
-	if out, err := helperCommand(t, "put", s.Dir(), saved).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	took := time.Since(start)
-	if _, _, err := s.Remove("localhost/big:latest", false); err != nil {
-		t.Fatal(err)
-	}
-	absent := 0
+	there := func(pattern string) bool { found, _ := filepath.Glob(s.path(pattern)); return len(found) > 0 }
+	inTime, absent := map[string]int{}, 0
 	for i := range 20 {
+		moment, later := "staging/layer-*", 100*time.Millisecond
+		if i%2 == 1 {
+			moment, later = "unfinished", 60*time.Millisecond
+		}
 		cmd := helperCommand(t, "put", s.Dir(), saved)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(rand.N(took * 5 / 4))
+		ended := make(chan struct{})
+		go func() { cmd.Wait(); close(ended) }()
+		for waiting := true; waiting && !there(moment); {
+			select {
+			case <-ended:
+				waiting = false
+			case <-time.After(100 * time.Microsecond):
+			}
+		}
+		time.Sleep(rand.N(later))
 		cmd.Process.Kill()
-		cmd.Wait()
+		<-ended
+		time.Sleep(20 * time.Millisecond) // sbx-store dies after it
+		if there(moment) {
+			inTime[moment]++
+		}
 		img, err := s.Find("localhost/big:latest")
 		if errors.Is(err, ErrNotFound) {
 			absent++
@@ -307,7 +317,10 @@ func TestKilledPut(t *testing.T) {
 			t.Fatalf("round %d: %v", i, err)
 		}
 	}
-	t.Logf("absent %d times of 20", absent)
+	t.Logf("absent %d times of 20; killed in time: %v", absent, inTime)
+	if len(inTime) < 2 {
+		t.Errorf("no put was killed at one of the moments that matter: %v", inTime)
+	}
 	put(t, s, f)
 	s.check(t, "localhost/big:latest", f)
 	if layers := s.layers(t); len(layers) != 4 {
