@@ -20,6 +20,8 @@ type Host struct {
 	Caller userns.Caller
 	Groups []uint32 // the caller's supplementary groups
 
+	GroupName string // what the caller's group is called; only keep-id asks
+
 	RunDir     string // <data>/runs/<ID>: where a throwaway layer lies
 	UpperTmpfs string // why RunDir cannot hold an overlay's upper directory; "" if it can
 
@@ -49,6 +51,9 @@ func Probe(data string, spec *Spec) (Host, error) {
 		Zoneinfo: "/usr/share/zoneinfo",
 		Arch:     runtime.GOARCH, // uname(2) says what setarch(8) has told it
 		Kernel:   kernelVersion(),
+	}
+	if spec.UserNS.Mode == "keep-id" {
+		h.GroupName = caller.GroupName()
 	}
 	h.RunDir = filepath.Join(data, "runs", h.ID)
 	if h.Groups, err = groups(); err != nil {

@@ -70,13 +70,30 @@ func (p *planner) user() string {
 
 // users are lines for passwd: those of --hostuser, and with keep-id the caller's.
 func (p *planner) users() []string {
-	spec, name := p.spec, p.host.Caller.Name
+	spec, name := p.spec, p.callerName()
 	uid, gid := keptIDs(&spec.UserNS, &p.host.Caller)
-	// The name may come of $USER, which may hold anything. Root has a name already.
-	if spec.UserNS.Mode != "keep-id" || uid == 0 || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r < ' ' }) {
+	if spec.UserNS.Mode != "keep-id" || uid == 0 || name == "" { // root has a name already
 		return spec.HostUsers
 	}
 	return slices.Concat(spec.HostUsers, []string{fmt.Sprintf("%s:*:%d:%d:container user:%s:/bin/sh", name, uid, gid, p.Command.Workdir)})
+}
+
+// groups are lines for group: with keep-id the caller's.
+func (p *planner) groups() []string {
+	if p.host.GroupName == "" {
+		return nil
+	}
+	_, gid := keptIDs(&p.spec.UserNS, &p.host.Caller)
+	return []string{fmt.Sprintf("%s:x:%d:%s", p.host.GroupName, gid, p.callerName())}
+}
+
+// callerName is the caller's, if it fits in a line. It may come of $USER, which may hold anything.
+func (p *planner) callerName() string {
+	name := p.host.Caller.Name
+	if strings.ContainsFunc(name, func(r rune) bool { return r == ':' || r < ' ' }) {
+		return ""
+	}
+	return name
 }
 
 // hostUser returns the fields of the --hostuser that --user names, if it does.
@@ -128,6 +145,9 @@ func (p *planner) env() {
 	c.SecretEnv = spec.SecretEnv
 	for _, name := range c.SecretEnv.names() {
 		env.unset(name)
+	}
+	if env.values["HOME"] == "" { // as some images set it
+		env.unset("HOME")
 	}
 	switch line := hostUser(spec); {
 	case env.has("HOME"), slices.Contains(c.SecretEnv.names(), "HOME"):

@@ -39,7 +39,7 @@ func (p *planner) etc() error {
 	p.Steps[len(p.Steps)-1].Optional = !p.ofImage // a directory may be such that nothing can be made in it
 	if spec.Passwd == nil || *spec.Passwd {
 		p.step(Step{Op: opPasswd, Dst: "/etc/passwd", Text: spec.PasswdEntry, Options: p.users(), ReadOnly: p.readOnly, Why: whose(spec.PasswdEntry != "", "--passwd-entry")})
-		p.step(Step{Op: opGroup, Dst: "/etc/group", ReadOnly: p.readOnly, Why: "default"})
+		p.step(Step{Op: opGroup, Dst: "/etc/group", Options: p.groups(), ReadOnly: p.readOnly, Why: "default"})
 	}
 	if spec.SdnotifySocket != "" {
 		p.step(Step{Op: opBind, Dst: notifySocket, Src: spec.SdnotifySocket, NoSuid: true, NoDev: true, NoExec: true, Why: "--sdnotify"})

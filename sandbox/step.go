@@ -342,9 +342,11 @@ func (b *builder) userFile(s *Step) error {
 	if err != nil {
 		return err
 	}
-	text := who.withGroup()
+	var text []byte
 	if s.Op == opPasswd {
 		text = who.withUser(s.Text, s.Options, b.p.Command.Workdir)
+	} else {
+		text = who.withGroup(s.Options)
 	}
 	if text == nil {
 		return nil

@@ -193,8 +193,8 @@ func lines(text []byte, n int) func(yield func([]string) bool) {
 }
 
 // withUser returns the image's passwd with lines for users that it does not know, so
-// that sudo, ssh and git find a name: those of the host, and the command's own. It is nil
-// if nothing is to be added.
+// that sudo, ssh and git find a name: those of the host, and the command's own, whose home
+// then is what that line says. It is nil if nothing is to be added.
 func (who *identity) withUser(template string, hostUsers []string, workdir string) []byte {
 	text := slices.Clone(who.passwd)
 	uid, gid := strconv.Itoa(int(who.UID)), strconv.Itoa(int(who.GID))
@@ -227,20 +227,32 @@ func (who *identity) withUser(template string, hostUsers []string, workdir strin
 	if len(text) == len(who.passwd) {
 		return nil
 	}
+	if e, err := findUser(text, uid); err == nil && who.Name == "" && e.home != "" {
+		who.Home = e.home
+	}
 	return text
 }
 
-func (who *identity) withGroup() []byte {
+// withGroup returns the image's group with a line for the command's group, one of
+// hostGroups if that is there, or nil if the image has one.
+func (who *identity) withGroup(hostGroups []string) []byte {
 	for fields := range lines(who.group, 3) {
 		if gid, err := parseID(fields[2]); err == nil && gid == who.GID {
 			return nil
 		}
 	}
-	name := strconv.Itoa(int(who.GID))
+	gid := strconv.Itoa(int(who.GID))
+	name := gid
 	if who.GID == 0 {
 		name = "root"
 	}
-	return appendLine(slices.Clone(who.group), fmt.Sprintf("%s:x:%d:", name, who.GID))
+	line := name + ":x:" + gid + ":"
+	for _, host := range hostGroups {
+		if fields := strings.Split(host, ":"); len(fields) == 4 && fields[2] == gid {
+			line = host
+		}
+	}
+	return appendLine(slices.Clone(who.group), line)
 }
 
 func appendLine(text []byte, line string) []byte {

@@ -27,7 +27,7 @@ func userTree(t *testing.T, passwd, group string) tree {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
-	return tree{dir}
+	return tree{dir: dir}
 }
 
 func TestWhoIs(t *testing.T) {
@@ -92,7 +92,7 @@ func TestUserFiles(t *testing.T) {
 	if got := string(who.withUser("$USERNAME:x:$UID:$GID::$HOME:/bin/zsh", nil, "/w")); !strings.HasSuffix(got, "\n1234:x:1234:5::/w:/bin/zsh\n") {
 		t.Errorf("template:\n%s", got)
 	}
-	if got := string(who.withGroup()); got != "root:x:0:\n5:x:5:\n" {
+	if got := string(who.withGroup(nil)); got != "root:x:0:\n5:x:5:\n" {
 		t.Errorf("group:\n%s", got)
 	}
 	ada := "ada:*:1234:5:container user:/w:/bin/sh"
@@ -103,7 +103,7 @@ func TestUserFiles(t *testing.T) {
 		t.Errorf("the user's own line, from a template:\n%s", got)
 	}
 	known := &identity{UID: 0, Name: "root", passwd: who.passwd, group: who.group}
-	if known.withUser("", nil, "/") != nil || known.withGroup() != nil {
+	if known.withUser("", nil, "/") != nil || known.withGroup(nil) != nil {
 		t.Error("a user that is known needs no lines")
 	}
 }

@@ -117,6 +117,15 @@ func userName(uid int) string {
 	return strconv.Itoa(uid)
 }
 
+// GroupName asks the system's database for the name of the caller's group; "" is none.
+func (c Caller) GroupName() string {
+	g, err := user.LookupGroupId(strconv.Itoa(int(c.GID)))
+	if err != nil {
+		return ""
+	}
+	return g.Name
+}
+
 func subordinate(uid uint32, name string) (uids, gids []ID) {
 	ranges := idtools.GetSubIDRanges
 	if dynamic() {
