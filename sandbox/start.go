@@ -268,14 +268,14 @@ func (b *builder) labels(p *userns.Program) {
 func (b *builder) setIDs(p *userns.Program, who *identity) {
 	c := &b.p.Command
 	if !c.KeepGroups {
-		groups := append([]uint32{}, who.Groups...)
-		if len(groups) == 0 {
+		set := p.Do
+		if len(who.Groups) == 0 {
 			// Refused where a single id is mapped: setgroups(2) was given up for that. The
 			// caller's groups then stay, as "nogroup"; user_namespaces(7) leaves no choice.
-			p.Try("setgroups", unix.SYS_SETGROUPS, 0, 0)
-		} else {
-			p.Do("setgroups", unix.SYS_SETGROUPS, len(groups), groups)
+			set = p.Try
 		}
+		groups := append([]uint32{who.GID}, who.Groups...) // as initgroups(3) has it
+		set("setgroups", unix.SYS_SETGROUPS, len(groups), groups)
 	}
 	if c.NoRoot {
 		const noRoot = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock (capabilities(7))
