@@ -131,6 +131,7 @@ func (b *builder) build() (*userns.Child, error) {
 		{"keep the host's mounts out", b.detachPropagation},
 		{"", func() (err error) { b.src, err = openSources(b.p.Steps); return err }},
 		{"", b.join},
+		{"", func() error { return b.src.openDenied(b.p.Steps) }},
 		{"", func() (err error) { b.base, err = newBase(); return err }},
 		{"build root", b.mountRoot},
 		{"build root", b.earlySteps},

@@ -18,29 +18,46 @@ type sources struct {
 	mounts map[int]*os.File   // by the step's number
 	layers map[int][]*os.File // overlay: the layers, then upper and work if they are on disk
 	proc   *os.File           // the host's /proc, for where a new one is refused; nil if it is not there
+	denied []int              // the steps whose sources wait for openDenied
 }
 
 func openSources(steps []Step) (*sources, error) {
 	s := &sources{mounts: map[int]*os.File{}, layers: map[int][]*os.File{}}
 	for i := range steps {
-		step := &steps[i]
-		var err error
-		switch step.Op {
-		case opBind, opNode:
-			s.mounts[i], err = cloneMount(step.Src, !step.NonRecursive && step.Op == opBind)
-		case opOverlay:
-			s.layers[i], err = openLayers(step)
-		case opProc:
-			s.proc, _ = cloneMount("/proc", true)
-		}
-		if errors.Is(err, fs.ErrNotExist) && step.Optional {
-			continue
-		}
-		if err != nil {
-			return nil, sourceError(step, err)
+		err := s.open(i, &steps[i])
+		if errors.Is(err, unix.EACCES) {
+			s.denied = append(s.denied, i)
+		} else if err != nil {
+			return nil, sourceError(&steps[i], err)
 		}
 	}
 	return s, nil
+}
+
+// openDenied opens what the caller's own id could not: a directory on the way may belong to
+// a subordinate one, as :U leaves it. These ids are mapped now.
+func (s *sources) openDenied(steps []Step) error {
+	for _, i := range s.denied {
+		if err := s.open(i, &steps[i]); err != nil {
+			return sourceError(&steps[i], err)
+		}
+	}
+	return nil
+}
+
+func (s *sources) open(i int, step *Step) (err error) {
+	switch step.Op {
+	case opBind, opNode:
+		s.mounts[i], err = cloneMount(step.Src, !step.NonRecursive && step.Op == opBind)
+	case opOverlay:
+		s.layers[i], err = openLayers(step)
+	case opProc:
+		s.proc, _ = cloneMount("/proc", true)
+	}
+	if errors.Is(err, fs.ErrNotExist) && step.Optional {
+		return nil
+	}
+	return err
 }
 
 func sourceError(step *Step, err error) error {

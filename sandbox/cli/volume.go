@@ -2,7 +2,9 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,7 +259,10 @@ func (a *runArgs) add(flag string, m sandbox.Mount) error {
 		}
 	}
 	if m.Type == "bind" {
-		if _, err := os.Stat(m.Src); err != nil {
+		_, err := os.Stat(m.Src)
+		switch {
+		case errors.Is(err, fs.ErrPermission): // the sandbox has more ids to try with
+		case err != nil:
 			return &missingSource{err, flag}
 		}
 	}
