@@ -67,6 +67,9 @@ func (a *runArgs) addDevice(s string) error {
 	if err != nil {
 		return err
 	}
+	if !strings.Contains(d.Perm, "r") || !strings.Contains(d.Perm, "w") {
+		a.app.warn("--device: %s: not restricted to %s: the command may do with it what you may", d.Src, d.Perm)
+	}
 	found, err := expandDevice(d)
 	a.spec.Devices = append(a.spec.Devices, found...)
 	return err

@@ -259,11 +259,13 @@ func (a *runArgs) add(flag string, m sandbox.Mount) error {
 		}
 	}
 	if m.Type == "bind" {
-		_, err := os.Stat(m.Src)
+		info, err := os.Stat(m.Src)
 		switch {
 		case errors.Is(err, fs.ErrPermission): // the sandbox has more ids to try with
 		case err != nil:
 			return &missingSource{err, flag}
+		case info.Mode()&fs.ModeDevice != 0 && (m.NoDev == nil || *m.NoDev):
+			a.app.warn("--%s: %s is a device, and mounted nodev, so that it cannot be opened; --device %s:%s", flag, m.Src, m.Src, m.Dst)
 		}
 	}
 	m.Flag = "--" + flag
