@@ -6,13 +6,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"sbx/userns"
 )
 
 // copyIntoEmpty copies what lies below src into dst, unless dst has something already:
 // so a new volume begins with the image's files, as with podman and docker.
-func copyIntoEmpty(src, dst *os.File) error {
+func (c copier) copyIntoEmpty(src, dst *os.File) error {
 	to, err := reopenDir(dst)
 	if err != nil {
 		return err
@@ -21,7 +24,31 @@ func copyIntoEmpty(src, dst *os.File) error {
 	if _, err := to.Readdirnames(1); err != io.EOF {
 		return err
 	}
-	return copyTree(src, dst)
+	return c.copyTree(src, dst)
+}
+
+// copier copies files. They stay their owners', but what belongs to an id that the command
+// does not see, as that of the image's root with --userns nomap, becomes root's.
+type copier struct {
+	ids  userns.Map
+	root owner
+}
+
+func (b *builder) copier() copier { return copier{b.ids(), b.root()} }
+
+func (c copier) owner(st *unix.Stat_t) owner {
+	o := owner{st.Uid, st.Gid}
+	if !shows(c.ids.UIDs, o.uid) {
+		o.uid = c.root.uid
+	}
+	if !shows(c.ids.GIDs, o.gid) {
+		o.gid = c.root.gid
+	}
+	return o
+}
+
+func shows(ids []userns.ID, outside uint32) bool {
+	return slices.ContainsFunc(ids, func(id userns.ID) bool { return outside >= id.Outside && outside-id.Outside < id.Size })
 }
 
 // reopenDir opens a directory held by an O_PATH descriptor for reading.
@@ -33,18 +60,35 @@ func reopenDir(dir *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir.Name()), nil
 }
 
-// maxCopyDepth is how deep directories are copied: each level holds two descriptors.
-const maxCopyDepth = 200
+// eachName calls do for every name in dir. A directory may have millions.
+func eachName(dir *os.File, do func(name string) error) error {
+	for {
+		names, err := dir.Readdirnames(1000)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := do(name); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// maxDepth is how deep directories are copied and given away: each level holds two descriptors.
+const maxDepth = 200
 
 // copyTree copies the directory src, and everything below it, over the directory dst:
-// owners, modes, times, links, fifos and extended attributes, but no devices and no
-// sockets. No name is resolved but relative to the directory it was read from, and no link
+// modes, times, links, fifos and extended attributes, but no devices and no sockets. No name is resolved but relative to the directory it was read from, and no link
 // is followed.
-func copyTree(src, dst *os.File) error { return copyDir(src, dst, 0) }
+func (c copier) copyTree(src, dst *os.File) error { return c.copyDir(src, dst, 0) }
 
-func copyDir(src, dst *os.File, depth int) error {
-	if depth > maxCopyDepth {
-		return fmt.Errorf("copy %s: more than %d directories deep", src.Name(), maxCopyDepth)
+func (c copier) copyDir(src, dst *os.File, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("copy %s: more than %d directories deep", src.Name(), maxDepth)
 	}
 	from, err := reopenDir(src)
 	if err != nil {
@@ -56,24 +100,13 @@ func copyDir(src, dst *os.File, depth int) error {
 		return err
 	}
 	defer to.Close()
-	for {
-		names, err := from.Readdirnames(1000)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			if err := copyEntry(from, to, name, depth); err != nil {
-				return err
-			}
-		}
+	if err := eachName(from, func(name string) error { return c.copyEntry(from, to, name, depth) }); err != nil {
+		return err
 	}
-	return copyAttributes(from, to)
+	return c.copyAttributes(from, to)
 }
 
-func copyEntry(from, to *os.File, name string, depth int) error {
+func (c copier) copyEntry(from, to *os.File, name string, depth int) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &fs.PathError{Op: "stat", Path: name, Err: err}
@@ -94,9 +127,9 @@ func copyEntry(from, to *os.File, name string, depth int) error {
 			return err
 		}
 		defer dst.Close()
-		return copyDir(src, dst, depth+1)
+		return c.copyDir(src, dst, depth+1)
 	case unix.S_IFREG:
-		return copyFile(from, to, name)
+		return c.copyFile(from, to, name)
 	case unix.S_IFLNK:
 		buf := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(int(from.Fd()), name, buf)
@@ -106,12 +139,12 @@ func copyEntry(from, to *os.File, name string, depth int) error {
 		if err := unix.Symlinkat(string(buf[:n]), int(to.Fd()), name); err != nil {
 			return failed("symlink", err)
 		}
-		return unix.Fchownat(int(to.Fd()), name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+		return c.owner(&st).lchown(to, name)
 	case unix.S_IFIFO:
 		if err := unix.Mknodat(int(to.Fd()), name, st.Mode, 0); err != nil {
 			return failed("mkfifo", err)
 		}
-		return unix.Fchownat(int(to.Fd()), name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+		return c.owner(&st).lchown(to, name)
 	}
 	return nil
 }
@@ -124,7 +157,7 @@ func openChild(dir *os.File, name string, flags int, mode uint32) (*os.File, err
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-func copyFile(from, to *os.File, name string) error {
+func (c copier) copyFile(from, to *os.File, name string) error {
 	src, err := openChild(from, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -138,17 +171,17 @@ func copyFile(from, to *os.File, name string) error {
 	if _, err := io.Copy(dst, src); err != nil { // copy_file_range(2) where it can
 		return err
 	}
-	return copyAttributes(src, dst)
+	return c.copyAttributes(src, dst)
 }
 
 // copyAttributes gives dst the owner, mode, extended attributes and times of src.
-func copyAttributes(src, dst *os.File) error {
+func (c copier) copyAttributes(src, dst *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
 		return err
 	}
-	if err := unix.Fchown(int(dst.Fd()), int(st.Uid), int(st.Gid)); err != nil {
-		return &fs.PathError{Op: "chown", Path: dst.Name(), Err: err}
+	if err := c.owner(&st).chown(dst); err != nil {
+		return err
 	}
 	if err := unix.Fchmod(int(dst.Fd()), st.Mode&0o7777); err != nil {
 		return &fs.PathError{Op: "chmod", Path: dst.Name(), Err: err}
@@ -196,15 +229,14 @@ func splitNUL(text []byte) []string {
 	return parts
 }
 
-// chownTree gives the directory or file and all below it to uid and gid (-v SRC:DST:U).
-func chownTree(top *os.File, uid, gid uint32) error {
-	chown := func(dir int, name string, flags int) error {
-		if err := unix.Fchownat(dir, name, int(uid), int(gid), flags|unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return &fs.PathError{Op: "chown", Path: top.Name() + "/" + name, Err: err}
-		}
-		return nil
+// chownTree gives the directory or file top, and all that is below it, to o (-v SRC:DST:U).
+func chownTree(top *os.File, o owner) error { return chownFrom(top, o, 0) }
+
+func chownFrom(top *os.File, o owner, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("chown %s: more than %d directories deep", top.Name(), maxDepth)
 	}
-	if err := chown(int(top.Fd()), "", unix.AT_EMPTY_PATH); err != nil {
+	if err := o.chown(top); err != nil {
 		return err
 	}
 	var st unix.Stat_t
@@ -216,26 +248,12 @@ func chownTree(top *os.File, uid, gid uint32) error {
 		return err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := chown(int(dir.Fd()), name, 0); err != nil {
-			return err
-		}
-		sub, err := openChild(dir, name, unix.O_PATH|unix.O_DIRECTORY, 0)
-		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			continue
-		}
+	return eachName(dir, func(name string) error {
+		entry, err := openChild(dir, name, unix.O_PATH, 0)
 		if err != nil {
 			return err
 		}
-		err = chownTree(sub, uid, gid)
-		sub.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		defer entry.Close()
+		return chownFrom(entry, o, depth+1)
+	})
 }

@@ -174,7 +174,7 @@ func (b *builder) mountRoot() error {
 	if err := setAttributes(mount, s.attributes(), unix.MS_PRIVATE, true); err != nil {
 		return err
 	}
-	b.tree = tree{mount}
+	b.tree = tree{dir: mount, owner: b.root()}
 	return nil
 }
 
@@ -182,15 +182,15 @@ func (b *builder) mountRoot() error {
 func (b *builder) mountLayers(s *Step) (*os.File, error) {
 	dirs := b.src.layers[0]
 	image := dirs[:len(s.Layers)]
-	places, err := b.base.placesLayer(image, b.p.Steps[1:])
+	places, err := b.base.placesLayer(b.copier(), image, b.p.Steps[1:])
 	if err != nil {
 		return nil, fmt.Errorf("make places to mount on: %w", err)
 	}
 	if places == nil || s.Upper == "" {
-		return mountOverlay(b.base, s, image[0], dirs)
+		return mountOverlay(b.base, s, b.copier(), image[0], dirs)
 	}
 	defer places.Close()
-	return mountOverlay(b.base, s, image[0], append([]*os.File{places}, dirs...))
+	return mountOverlay(b.base, s, b.copier(), image[0], append([]*os.File{places}, dirs...))
 }
 
 // attachToBase gives a mount a place, as pivot_root(2) wants it.
@@ -287,37 +287,8 @@ func (b *builder) release() {
 	*b = builder{}
 }
 
-// outside turns ids as the command knows them into those of this process's namespace.
-func (b *builder) outside(uid, gid uint32) (outUID, outGID uint32, err error) {
-	if b.p.Inner == nil {
-		return uid, gid, nil
-	}
-	outUID, ok := userns.Outside(b.p.Inner.UIDs, uid)
-	outGID, ok2 := userns.Outside(b.p.Inner.GIDs, gid)
-	if !ok || !ok2 {
-		return 0, 0, Errorf("owner %d:%d: it has no id in the sandbox", uid, gid)
-	}
-	return outUID, outGID, nil
-}
-
 // apply does one step.
 func (b *builder) apply(i int, s *Step) error {
-	if s.UID != nil || s.GID != nil {
-		owned := *s
-		var uid, gid uint32
-		if s.UID != nil {
-			uid = *s.UID
-		}
-		if s.GID != nil {
-			gid = *s.GID
-		}
-		var err error
-		if uid, gid, err = b.outside(uid, gid); err != nil {
-			return err
-		}
-		owned.UID, owned.GID = &uid, &gid
-		s = &owned
-	}
 	switch s.Op {
 	case opOverlay:
 		return b.overlay(i, s)
@@ -336,11 +307,7 @@ func (b *builder) apply(i int, s *Step) error {
 	case opSymlink:
 		return b.symlink(s)
 	case opDir:
-		dir, err := b.tree.directory(s.Dst, uint32(s.Mode))
-		if err == nil {
-			dir.Close()
-		}
-		return err
+		return b.userDirectory(s.Dst, uint32(s.Mode))
 	case opFile:
 		text := []byte(s.Text)
 		if s.Secret != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sbx/userns"
 )
 
 // attach puts a mount that is in no tree yet on target (move_mount(2), Linux 5.2).
@@ -64,39 +66,46 @@ func newMount(fsType string, attr uint64, options ...string) (*os.File, error) {
 	return os.NewFile(uintptr(mount), fsType), nil
 }
 
-func tmpfsOptions(s *Step) []string {
-	options := []string{"source=tmpfs", "mode=" + strconv.FormatUint(uint64(s.Mode), 8)}
+func tmpfsOptions(s *Step, o owner) []string {
+	options := []string{"source=tmpfs", "mode=" + strconv.FormatUint(uint64(s.Mode), 8), number("uid", o.uid), number("gid", o.gid)}
 	if s.Size > 0 {
 		options = append(options, "size="+strconv.FormatInt(s.Size, 10))
 	}
 	if s.Inodes > 0 {
 		options = append(options, "nr_inodes="+strconv.FormatInt(s.Inodes, 10))
 	}
-	if s.UID != nil {
-		options = append(options, "uid="+strconv.FormatUint(uint64(*s.UID), 10))
-	}
-	if s.GID != nil {
-		options = append(options, "gid="+strconv.FormatUint(uint64(*s.GID), 10))
-	}
 	return options
 }
 
-func devptsOptions(s *Step, ttyGroup bool) []string {
+func number(key string, value uint32) string {
+	return key + "=" + strconv.FormatUint(uint64(value), 10)
+}
+
+// devptsOptions names ids as this process's namespace does; ids are the command's.
+func devptsOptions(s *Step, ids userns.Map) ([]string, error) {
 	options := []string{"source=devpts", "newinstance", "ptmxmode=0666", "mode=" + strconv.FormatUint(uint64(s.Mode), 8)}
-	gid := uint32(5) // tty, on every distribution
-	if s.GID != nil {
-		gid, ttyGroup = *s.GID, true
+	gid, tty := s.GID, uint32(5) // on every distribution
+	if _, ok := userns.Outside(ids.GIDs, tty); ok && gid == nil {
+		gid = &tty
 	}
-	if ttyGroup {
-		options = append(options, "gid="+strconv.FormatUint(uint64(gid), 10))
-	}
-	if s.UID != nil {
-		options = append(options, "uid="+strconv.FormatUint(uint64(*s.UID), 10))
+	for _, o := range []struct {
+		key    string
+		ids    []userns.ID
+		inside *uint32
+	}{{"uid", ids.UIDs, s.UID}, {"gid", ids.GIDs, gid}} {
+		if o.inside == nil {
+			continue
+		}
+		outside, ok := userns.Outside(o.ids, *o.inside)
+		if !ok {
+			return nil, Errorf("%s=%d: it has no id in the sandbox", o.key, *o.inside)
+		}
+		options = append(options, number(o.key, outside))
 	}
 	if s.Max > 0 {
 		options = append(options, "max="+strconv.Itoa(s.Max))
 	}
-	return options
+	return options, nil
 }
 
 // propagation is what mount_setattr(2) takes for the word, and whether it holds for

@@ -18,8 +18,8 @@ import (
 // directory of /proc/self/fd: so no path is resolved twice, none has to be escaped, 500
 // layers fit in the page that mount(2) takes, and the sandbox's mountinfo shows nothing
 // of the host. Overlay in a user namespace: Linux 5.11.
-func mountOverlay(b *base, s *Step, top *os.File, dirs []*os.File) (*os.File, error) {
-	upper, work := -1, -1
+func mountOverlay(b *base, s *Step, c copier, top *os.File, dirs []*os.File) (*os.File, error) {
+	var upper, work *os.File
 	switch s.Upper {
 	case "":
 	case inMemory:
@@ -29,16 +29,16 @@ func mountOverlay(b *base, s *Step, top *os.File, dirs []*os.File) (*os.File, er
 		}
 		fallthrough
 	default:
-		upper, work = int(dirs[len(dirs)-2].Fd()), int(dirs[len(dirs)-1].Fd())
+		upper, work = dirs[len(dirs)-2], dirs[len(dirs)-1]
 		dirs = dirs[:len(dirs)-2]
 	}
-	if upper >= 0 {
+	if upper != nil {
 		// What / itself looks like is the upper directory's word.
-		if err := sameOwner(top, upper); err != nil {
+		if err := c.sameOwner(top, upper); err != nil {
 			return nil, err
 		}
 	}
-	if upper < 0 && len(dirs) == 1 {
+	if upper == nil && len(dirs) == 1 {
 		// overlayfs wants two lower directories or an upper one.
 		empty, err := b.dir("empty")
 		if err != nil {
@@ -51,8 +51,8 @@ func mountOverlay(b *base, s *Step, top *os.File, dirs []*os.File) (*os.File, er
 	for i, dir := range dirs {
 		options.WriteString([]string{"lowerdir=", ":"}[min(i, 1)] + strconv.Itoa(int(dir.Fd())))
 	}
-	if upper >= 0 {
-		fmt.Fprintf(&options, ",upperdir=%d,workdir=%d", upper, work)
+	if upper != nil {
+		fmt.Fprintf(&options, ",upperdir=%d,workdir=%d", upper.Fd(), work.Fd())
 		if !s.Keep {
 			options.WriteString(",volatile") // nobody will miss what a crash loses; no sync at the end
 		}
@@ -81,24 +81,22 @@ func mountOverlay(b *base, s *Step, top *os.File, dirs []*os.File) (*os.File, er
 	return os.NewFile(uintptr(mount), name), nil
 }
 
-// sameOwner gives the directory to the owner of from, with its mode.
-func sameOwner(from *os.File, dir int) error {
+// sameOwner gives the directory dir, held by an O_PATH descriptor, to the owner of from,
+// with its mode.
+func (c copier) sameOwner(from, dir *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 		return err
 	}
-	path := "/proc/self/fd/" + strconv.Itoa(dir) // the descriptor is O_PATH
-	if err := unix.Chmod(path, st.Mode&0o7777); err != nil {
-		return &fs.PathError{Op: "chmod", Path: "upper", Err: err}
+	if err := unix.Chmod(fdPath(dir), st.Mode&0o7777); err != nil {
+		return &fs.PathError{Op: "chmod", Path: dir.Name(), Err: err}
 	}
+	o := c.owner(&st)
 	const nobody = 65534 // also who stands for an owner that is not mapped, as of a --rootfs of the host's root
 	if st.Uid == nobody || st.Gid == nobody {
-		return nil
+		o = c.root
 	}
-	if err := unix.Fchownat(dir, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH); err != nil {
-		return &fs.PathError{Op: "chown", Path: "upper", Err: err}
-	}
-	return nil
+	return o.chown(dir)
 }
 
 func overlayError(s *Step, err error) error {
@@ -168,7 +166,7 @@ func (b *base) addUpper(dirs []*os.File) ([]*os.File, error) {
 }
 
 // file makes a file with that text, to be bound where it is wanted.
-func (b *base) file(what string, text []byte, mode uint32, uid, gid *uint32) (*os.File, error) {
+func (b *base) file(what string, text []byte, mode uint32, o owner) (*os.File, error) {
 	name := b.name(what)
 	fd, err := unix.Openat(int(b.tmpfs.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, mode)
 	if err != nil {
@@ -182,10 +180,9 @@ func (b *base) file(what string, text []byte, mode uint32, uid, gid *uint32) (*o
 	if err := unix.Fchmod(fd, mode); err != nil {
 		return nil, &fs.PathError{Op: "chmod", Path: name, Err: err}
 	}
-	if uid != nil && gid != nil {
-		if err := unix.Fchown(fd, int(*uid), int(*gid)); err != nil {
-			return nil, &fs.PathError{Op: "chown", Path: name, Err: err}
-		}
+	if err := o.chown(f); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }

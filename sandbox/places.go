@@ -15,6 +15,7 @@ import (
 // millisecond for both, and would look like a change of the command's. So the places are
 // made in memory, in a layer of their own over the image's.
 type places struct {
+	copier
 	layers []*os.File // the image's, topmost first
 	base   *base
 	top    *os.File // the new layer, once there is something in it
@@ -22,13 +23,13 @@ type places struct {
 
 // placesLayer makes the places that steps will mount on and the layers lack. It returns
 // the directory of the new layer, or nil if nothing is missing.
-func (b *base) placesLayer(layers []*os.File, steps []Step) (*os.File, error) {
-	l := &places{layers: layers, base: b}
+func (b *base) placesLayer(c copier, layers []*os.File, steps []Step) (*os.File, error) {
+	l := &places{copier: c, layers: layers, base: b}
 	for i := range steps {
 		var err error
 		switch s := &steps[i]; {
 		case s.CopyUp: // whether the image has something there matters to it
-		case s.Op == opTmpfs, s.Op == opProc, s.Op == opSysfs, s.Op == opDevpts, s.Op == opDir:
+		case s.Op == opTmpfs, s.Op == opProc, s.Op == opSysfs, s.Op == opDevpts:
 			err = l.add(s.Dst, unix.S_IFDIR|0o755)
 		case s.Op == opFile, s.Op == opHosts, s.Op == opPasswd, s.Op == opGroup:
 			err = l.add(s.Dst, unix.S_IFREG|0o644)
@@ -65,10 +66,13 @@ func (l *places) add(dst string, mode uint32) error {
 	} else {
 		err = unix.Mknodat(int(at.Fd()), name, mode, 0)
 	}
-	if err != nil && err != unix.EEXIST {
+	if err == unix.EEXIST {
+		return nil
+	}
+	if err != nil {
 		return &fs.PathError{Op: "make", Path: dst, Err: err}
 	}
-	return nil
+	return l.root.give(at, name)
 }
 
 // find returns what the topmost layer that has name has there.
@@ -98,10 +102,12 @@ func (l *places) directory(dir string, st unix.Stat_t, found bool) (*os.File, er
 		return nil, &fs.PathError{Op: "mkdir", Path: dir, Err: mkdirErr}
 	}
 	at, err := openChild(l.top, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil || mkdirErr != nil || !found {
+	if err != nil || mkdirErr != nil {
 		return at, err
 	}
-	return at, errors.Join(
-		unix.Fchmod(int(at.Fd()), st.Mode&0o7777),
-		unix.Fchown(int(at.Fd()), int(st.Uid), int(st.Gid)))
+	if !found {
+		return at, l.root.give(l.top, dir)
+	}
+	o := l.owner(&st)
+	return at, errors.Join(unix.Fchmod(int(at.Fd()), st.Mode&0o7777), o.chown(at))
 }

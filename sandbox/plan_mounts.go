@@ -117,7 +117,7 @@ func (p *planner) mount(m *Mount, n int) error {
 		p.step(s)
 	case "devpts":
 		s.Op, s.Src = opDevpts, ""
-		s.Mode = cmp.Or(s.Mode, 0o620)
+		s.Mode, s.NoDev, s.NoExec = cmp.Or(s.Mode, 0o620), false, true // terminals are devices
 		p.step(s)
 	default:
 		return Errorf("mount at %s: unknown type %q", m.Dst, m.Type)

@@ -32,13 +32,6 @@ type command struct {
 	ready, proceed *os.File
 }
 
-func (b *builder) ids() userns.Map {
-	if b.p.Inner != nil {
-		return *b.p.Inner
-	}
-	return b.p.IDs
-}
-
 // identity finds out, once, who the command runs as.
 func (b *builder) identity() (*identity, error) {
 	if b.who != nil {
@@ -175,11 +168,10 @@ func (b *builder) makeWorkdir() error {
 			return nil
 		}
 	}
-	dir, err := b.tree.directory(b.p.Command.Workdir, 0o755)
-	if err != nil {
+	if err := b.userDirectory(b.p.Command.Workdir, 0o755); err != nil {
 		return &NotExecutableError{Name: b.p.Command.Args[0], Err: fmt.Errorf("working directory: %w", err)}
 	}
-	return dir.Close()
+	return nil
 }
 
 // joinSessionKeyring leaves the caller's keys behind: session keyrings are inherited

@@ -43,13 +43,13 @@ func (s *Step) attributes() uint64 {
 }
 
 func (b *builder) overlay(i int, s *Step) error {
-	mount, err := mountOverlay(b.base, s, b.src.layers[i][0], b.src.layers[i])
+	mount, err := mountOverlay(b.base, s, b.copier(), b.src.layers[i][0], b.src.layers[i])
 	if err != nil {
 		return err
 	}
 	defer mount.Close()
 	if s.Src != "" { // a directory of the image only
-		sub, err := (tree{mount}).openFlags(s.Src, unix.O_PATH|unix.O_DIRECTORY, 0)
+		sub, err := (tree{dir: mount}).openFlags(s.Src, unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
 			return err
 		}
@@ -80,19 +80,6 @@ func (b *builder) bind(i int, s *Step) error {
 		return err
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if s.Chown {
-		who, err := b.identity()
-		if err != nil {
-			return err
-		}
-		uid, gid, err := b.outside(who.UID, who.GID)
-		if err != nil {
-			return err
-		}
-		if err := chownTree(mount, uid, gid); err != nil {
-			return err
-		}
-	}
 	var target *os.File
 	var err error
 	if s.Dst == "/sys" {
@@ -105,8 +92,17 @@ func (b *builder) bind(i int, s *Step) error {
 	}
 	defer target.Close()
 	if s.CopyUp && isDir {
-		if err := copyIntoEmpty(target, mount); err != nil {
+		if err := b.copier().copyIntoEmpty(target, mount); err != nil {
 			return fmt.Errorf("copy the image's files: %w", err)
+		}
+	}
+	if s.Chown {
+		user, err := b.user()
+		if err != nil {
+			return err
+		}
+		if err := chownTree(mount, user); err != nil {
+			return err
 		}
 	}
 	prop, propRecursive := uint64(unix.MS_PRIVATE), true
@@ -154,6 +150,19 @@ func (b *builder) userTarget(s *Step, isDir bool) (*os.File, error) {
 	return target, nil
 }
 
+// userDirectory makes a directory for the command's user where the image has none.
+func (b *builder) userDirectory(dst string, mode uint32) error {
+	user, err := b.user()
+	if err != nil {
+		return err
+	}
+	dir, err := b.tree.directoryOf(user, dst, mode)
+	if err != nil {
+		return err
+	}
+	return dir.Close()
+}
+
 func (b *builder) node(i int, s *Step) error {
 	mount := b.src.mounts[i]
 	var st unix.Stat_t
@@ -175,7 +184,11 @@ func (b *builder) node(i int, s *Step) error {
 }
 
 func (b *builder) tmpfs(s *Step) error {
-	mount, err := newMount("tmpfs", s.attributes()&^unix.MOUNT_ATTR_RDONLY, tmpfsOptions(s)...)
+	o, err := b.ownerOf(s)
+	if err != nil {
+		return err
+	}
+	mount, err := newMount("tmpfs", s.attributes()&^unix.MOUNT_ATTR_RDONLY, tmpfsOptions(s, o)...)
 	if err != nil {
 		return err
 	}
@@ -195,7 +208,7 @@ func (b *builder) tmpfs(s *Step) error {
 	}
 	defer target.Close()
 	if s.CopyUp && missing == nil {
-		if err := copyTree(target, mount); err != nil {
+		if err := b.copier().copyTree(target, mount); err != nil {
 			return fmt.Errorf("copy the image's files: %w", err)
 		}
 	}
@@ -248,8 +261,11 @@ func (b *builder) withoutKernelFS(s *Step, err error) error {
 }
 
 func (b *builder) devpts(s *Step) error {
-	_, ttyGroup := userns.Outside(b.ids().GIDs, 5)
-	mount, err := newMount("devpts", s.attributes(), devptsOptions(s, ttyGroup)...)
+	options, err := devptsOptions(s, b.ids())
+	if err != nil {
+		return err
+	}
+	mount, err := newMount("devpts", s.attributes(), options...)
 	if err != nil {
 		return err
 	}
@@ -271,19 +287,15 @@ func (b *builder) devpts(s *Step) error {
 // console opens the command's terminal, gives it to the command's user, and binds it to
 // /dev/console, where programs that think themselves the first of a system look for one.
 func (b *builder) console(devpts *os.File) error {
-	who, err := b.identity()
-	if err != nil {
-		return err
-	}
-	uid, _, err := b.outside(who.UID, who.GID)
+	user, err := b.user()
 	if err != nil {
 		return err
 	}
 	if b.terminal, err = b.openTerminal(devpts); err != nil {
 		return err
 	}
-	if err := unix.Fchown(int(b.terminal.slave.Fd()), int(uid), -1); err != nil {
-		return fmt.Errorf("give the terminal to %d: %w", who.UID, err)
+	if err := unix.Fchown(int(b.terminal.slave.Fd()), int(user.uid), -1); err != nil {
+		return fmt.Errorf("give the terminal to the command's user: %w", err)
 	}
 	mount, err := cloneOf(b.terminal.slave)
 	if err != nil {
@@ -304,15 +316,23 @@ func (b *builder) symlink(s *Step) error {
 		return err
 	}
 	defer parent.Close()
-	if err := unix.Symlinkat(s.Src, int(parent.Fd()), path.Base(s.Dst)); err != nil && err != unix.EEXIST {
+	err = unix.Symlinkat(s.Src, int(parent.Fd()), path.Base(s.Dst))
+	if err == unix.EEXIST {
+		return nil
+	}
+	if err != nil {
 		return &fs.PathError{Op: "symlink", Path: s.Dst, Err: err}
 	}
-	return nil
+	return b.root().give(parent, path.Base(s.Dst))
 }
 
 // file lays a file in memory over the one in the root.
 func (b *builder) file(s *Step, text []byte) error {
-	f, err := b.base.file(path.Base(s.Dst), text, uint32(s.Mode), s.UID, s.GID)
+	o, err := b.ownerOf(s)
+	if err != nil {
+		return err
+	}
+	f, err := b.base.file(path.Base(s.Dst), text, uint32(s.Mode), o)
 	if err != nil {
 		return err
 	}

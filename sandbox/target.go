@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +16,10 @@ import (
 // from a directory that somebody else may change at the same time: so every path is
 // resolved by the kernel within the tree (openat2(2), Linux 5.6), and what is found is
 // held by its descriptor.
-type tree struct{ dir *os.File }
+type tree struct {
+	dir   *os.File
+	owner owner // of what is made in it
+}
 
 // open finds dst, which may be anything. The descriptor is O_PATH.
 func (t tree) open(dst string) (*os.File, error) { return t.openFlags(dst, unix.O_PATH, 0) }
@@ -41,7 +45,12 @@ func (t tree) openFlags(dst string, flags, mode uint64) (*os.File, error) {
 
 // directory finds the directory dst, or makes it with everything above it.
 func (t tree) directory(dst string, mode uint32) (*os.File, error) {
-	return t.directoryVia(dst, mode, 0)
+	return t.directoryVia(dst, mode, t.owner, 0)
+}
+
+// directoryOf is directory, but if dst is made it is o's.
+func (t tree) directoryOf(o owner, dst string, mode uint32) (*os.File, error) {
+	return t.directoryVia(dst, mode, o, 0)
 }
 
 // kernelDirectory is directory for what the kernel's own file systems are mounted on. No
@@ -70,7 +79,7 @@ func (t tree) kernelDirectory(dst string) (*os.File, error) {
 // maxLinks is how many links are followed by hand, as many as the kernel follows.
 const maxLinks = 40
 
-func (t tree) directoryVia(dst string, mode uint32, links int) (*os.File, error) {
+func (t tree) directoryVia(dst string, mode uint32, o owner, links int) (*os.File, error) {
 	f, err := t.openFlags(dst, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if !errors.Is(err, unix.ENOENT) {
 		return f, err
@@ -79,25 +88,28 @@ func (t tree) directoryVia(dst string, mode uint32, links int) (*os.File, error)
 	if dst == "/" {
 		return nil, err
 	}
-	parent, err := t.directoryVia(path.Dir(dst), 0o755, links)
+	parent, err := t.directoryVia(path.Dir(dst), 0o755, t.owner, links)
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
 	name := path.Base(dst)
-	err = unix.Mkdirat(int(parent.Fd()), name, mode)
-	if err == unix.EEXIST {
+	switch err = unix.Mkdirat(int(parent.Fd()), name, mode); err {
+	case nil:
+		if err := o.give(parent, name); err != nil {
+			return nil, err
+		}
+	case unix.EEXIST:
 		// A link to where nothing is yet: make that.
 		if to, ok := t.dangling(parent, dst); ok && links < maxLinks {
-			return t.directoryVia(to, mode, links+1)
+			return t.directoryVia(to, mode, o, links+1)
 		}
-	}
-	if err != nil && err != unix.EEXIST {
+	default:
 		return nil, &fs.PathError{Op: "mkdir", Path: dst, Err: err}
 	}
 	f, err = t.openFlags(dst, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) && links < maxLinks { // somebody else renames things here
-		return t.directoryVia(dst, mode, links+1)
+		return t.directoryVia(dst, mode, o, links+1)
 	}
 	return f, err
 }
@@ -117,13 +129,16 @@ func (t tree) fileVia(dst string, links int) (*os.File, error) {
 	}
 	defer parent.Close()
 	name := path.Base(dst)
-	err = unix.Mknodat(int(parent.Fd()), name, unix.S_IFREG|0o644, 0)
-	if err == unix.EEXIST {
+	switch err = unix.Mknodat(int(parent.Fd()), name, unix.S_IFREG|0o644, 0); err {
+	case nil:
+		if err := t.owner.give(parent, name); err != nil {
+			return nil, err
+		}
+	case unix.EEXIST:
 		if to, ok := t.dangling(parent, dst); ok && links < maxLinks {
 			return t.fileVia(to, links+1)
 		}
-	}
-	if err != nil && err != unix.EEXIST {
+	default:
 		return nil, &fs.PathError{Op: "create", Path: dst, Err: err}
 	}
 	return t.open(dst)
@@ -142,6 +157,9 @@ func (t tree) dangling(parent *os.File, dst string) (string, bool) {
 	}
 	return to, true
 }
+
+// fdPath names what f holds, for a call that does not take an O_PATH descriptor.
+func fdPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 // kernelFile reports whether f lies on a file system that is the kernel's word: nothing
 // of a user's is mounted there.

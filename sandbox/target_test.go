@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sbx/userns"
 )
 
 // hostileTree makes a root whose links try to lead out of it, beside a directory that
@@ -40,7 +42,7 @@ func hostileTree(t *testing.T) (tree, string) {
 			t.Errorf("the sentinel was touched: %v, %v", names, err)
 		}
 	})
-	return tree{dir}, root
+	return tree{dir: dir}, root
 }
 
 func TestTreeStaysInside(t *testing.T) {
@@ -138,7 +140,8 @@ func TestPlaces(t *testing.T) {
 	must(err)
 	defer tmpfs.Close()
 	b := &base{tmpfs: tmpfs}
-	places, err := b.placesLayer(layers, []Step{
+	all := []userns.ID{{Size: 1 << 31}}
+	places, err := b.placesLayer(copier{ids: userns.Map{UIDs: all, GIDs: all}}, layers, []Step{
 		{Op: opProc, Dst: "/proc"}, {Op: opSysfs, Dst: "/sys"}, {Op: opFile, Dst: "/etc/hosts"}, {Op: opFile, Dst: "/etc/hostname"},
 		{Op: opFile, Dst: "/run/.containerenv"}, {Op: opTmpfs, Dst: "/a/b/c"}, {Op: opTmpfs, Dst: "/new/dir"}, {Op: opTmpfs, Dst: "/"},
 	})
