@@ -13,20 +13,6 @@ import (
 	"sbx/userns"
 )
 
-// copyIntoEmpty copies what lies below src into dst, unless dst has something already:
-// so a new volume begins with the image's files, as with podman and docker.
-func (c copier) copyIntoEmpty(src, dst *os.File) error {
-	to, err := reopenDir(dst)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	if _, err := to.Readdirnames(1); err != io.EOF {
-		return err
-	}
-	return c.copyTree(src, dst)
-}
-
 // copier copies files. They stay their owners', but what belongs to an id that the command
 // does not see, as that of the image's root with --userns nomap, becomes root's.
 type copier struct {

@@ -180,7 +180,7 @@ func (b *builder) mountRoot() error {
 
 // mountLayers mounts the root's overlay.
 func (b *builder) mountLayers(s *Step) (*os.File, error) {
-	dirs := b.src.layers[0]
+	dirs := b.src.dirs[0]
 	image := dirs[:len(s.Layers)]
 	places, err := b.base.placesLayer(b.copier(), image, b.p.Steps[1:])
 	if err != nil {
@@ -270,7 +270,7 @@ func (b *builder) release() {
 	for _, f := range b.src.mounts {
 		f.Close()
 	}
-	for _, files := range b.src.layers {
+	for _, files := range b.src.dirs {
 		for _, f := range files {
 			f.Close()
 		}
@@ -294,6 +294,8 @@ func (b *builder) apply(i int, s *Step) error {
 		return b.overlay(i, s)
 	case opBind:
 		return b.bind(i, s)
+	case opVolume:
+		return b.volume(i, s)
 	case opNode:
 		return b.node(i, s)
 	case opTmpfs:

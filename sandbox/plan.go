@@ -132,6 +132,7 @@ type Step struct {
 const (
 	opOverlay  = "overlay"  // Layers, one over the other, at Dst
 	opBind     = "bind"     // Src at Dst
+	opVolume   = "volume"   // the same, but the sandbox makes Src; see volume.go
 	opTmpfs    = "tmpfs"    // an empty file system in memory
 	opProc     = "proc"     // of the sandbox's pid namespace; with Src, the host's
 	opSysfs    = "sysfs"    // of its net namespace

@@ -99,7 +99,9 @@ func (p *planner) mount(m *Mount, n int) error {
 			return nil
 		}
 		s.Op = opBind
-		s.CopyUp = m.Type == "volume" && !m.NoCopy
+		if m.Type == "volume" {
+			s.Op, s.CopyUp = opVolume, !m.NoCopy
+		}
 		p.step(s)
 	case "tmpfs":
 		s.Op, s.Src = opTmpfs, ""
@@ -159,14 +161,14 @@ func (p *planner) imageVolumes() error {
 
 // volume makes a volume without a name, which is thrown away with the root.
 func (p *planner) volume(dst, name, why string) {
-	s := Step{Op: opBind, Dst: dst, Why: why, CopyUp: true, NoSuid: true, NoDev: true}
+	s := Step{Op: opVolume, Dst: dst, Why: why, CopyUp: true, NoSuid: true, NoDev: true}
 	switch {
 	case !p.readOnly:
 		s = Step{Op: opDir, Dst: dst, Mode: 0o755, Why: why}
 	case p.host.UpperTmpfs == "":
-		p.RunDir, s.Src = p.host.RunDir, filepath.Join(p.host.RunDir, name)
+		p.RunDir, s.Src = p.host.RunDir, filepath.Join(p.host.RunDir, name, "_data")
 	default:
-		s.Op, s.Mode = opTmpfs, 0o755
+		s.Src = filepath.Join(inMemory, name, "_data")
 	}
 	p.step(s)
 }

@@ -20,7 +20,7 @@ func Remove() {
 	runtime.LockOSThread()
 	path, err := userns.Receive()
 	if err == nil {
-		err = removeTree(string(path))
+		err = removePath(string(path))
 	}
 	if err != nil {
 		fmt.Fprint(os.Stderr, err)
@@ -29,15 +29,20 @@ func Remove() {
 	os.Exit(0)
 }
 
-// removeTree removes the directory path. It follows no link, and holds three descriptors
-// however deep the tree is: a directory found in another one is moved to the top first.
-func removeTree(path string) error {
+func removePath(path string) error {
 	parent, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	defer parent.Close()
-	top, err := openChild(parent, filepath.Base(path), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	return removeTree(parent, filepath.Base(path))
+}
+
+// removeTree removes the directory name in parent. It follows no link, and holds three
+// descriptors however deep the tree is: a directory found in another one is moved to the
+// top first.
+func removeTree(parent *os.File, name string) error {
+	top, err := openChild(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -60,7 +65,7 @@ func removeTree(path string) error {
 			return err
 		}
 	}
-	return unix.Unlinkat(int(parent.Fd()), filepath.Base(path), unix.AT_REMOVEDIR)
+	return unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR)
 }
 
 // removeEntry removes name in dir: a directory with all but the directories in it, which

@@ -45,7 +45,7 @@ func makeRunDir(p *Plan) (*runDir, error) {
 		}
 	}
 	for _, s := range p.Steps {
-		for _, dir := range []string{s.Upper, s.Work, s.Src} {
+		for _, dir := range []string{s.Upper, s.Work} {
 			if strings.HasPrefix(dir, p.RunDir+"/") {
 				if err := os.MkdirAll(dir, 0o755); err != nil {
 					return nil, errors.Join(err, d.remove(p))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,13 +17,13 @@ import (
 // something else (CVE-2024-42472).
 type sources struct {
 	mounts map[int]*os.File   // by the step's number
-	layers map[int][]*os.File // overlay: the layers, then upper and work if they are on disk
+	dirs   map[int][]*os.File // overlay: the layers, then upper and work if they are on disk; volume: where it lies
 	proc   *os.File           // the host's /proc, for where a new one is refused; nil if it is not there
 	denied []int              // the steps whose sources wait for openDenied
 }
 
 func openSources(steps []Step) (*sources, error) {
-	s := &sources{mounts: map[int]*os.File{}, layers: map[int][]*os.File{}}
+	s := &sources{mounts: map[int]*os.File{}, dirs: map[int][]*os.File{}}
 	for i := range steps {
 		err := s.open(i, &steps[i])
 		if errors.Is(err, unix.EACCES) {
@@ -50,7 +51,11 @@ func (s *sources) open(i int, step *Step) (err error) {
 	case opBind, opNode:
 		s.mounts[i], err = cloneMount(step.Src, !step.NonRecursive && step.Op == opBind)
 	case opOverlay:
-		s.layers[i], err = openLayers(step)
+		s.dirs[i], err = openLayers(step)
+	case opVolume:
+		if dir := filepath.Dir(filepath.Dir(step.Src)); dir != inMemory {
+			s.dirs[i], err = openDirs(dir)
+		}
 	case opProc:
 		s.proc, _ = cloneMount("/proc", true)
 	}
@@ -98,6 +103,10 @@ func openLayers(step *Step) ([]*os.File, error) {
 	if step.Upper != "" && step.Upper != inMemory {
 		paths = append(paths[:len(paths):len(paths)], step.Upper, step.Work)
 	}
+	return openDirs(paths...)
+}
+
+func openDirs(paths ...string) ([]*os.File, error) {
 	var dirs []*os.File
 	for _, path := range paths {
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

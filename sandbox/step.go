@@ -43,7 +43,7 @@ func (s *Step) attributes() uint64 {
 }
 
 func (b *builder) overlay(i int, s *Step) error {
-	mount, err := mountOverlay(b.base, s, b.copier(), b.src.layers[i][0], b.src.layers[i])
+	mount, err := mountOverlay(b.base, s, b.copier(), b.src.dirs[i][0], b.src.dirs[i])
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,11 @@ func (b *builder) bind(i int, s *Step) error {
 		return err
 	}
 	defer target.Close()
-	if s.CopyUp && isDir {
-		if err := b.copier().copyIntoEmpty(target, mount); err != nil {
-			return fmt.Errorf("copy the image's files: %w", err)
-		}
-	}
+	return b.attachWith(s, mount, target)
+}
+
+// attachWith attaches a mount of the host's, as the flags want it.
+func (b *builder) attachWith(s *Step, mount, target *os.File) error {
 	if s.Chown {
 		user, err := b.user()
 		if err != nil {
@@ -107,6 +107,7 @@ func (b *builder) bind(i int, s *Step) error {
 	}
 	prop, propRecursive := uint64(unix.MS_PRIVATE), true
 	if s.Propagation != "" {
+		var err error
 		if prop, propRecursive, err = propagation(s.Propagation); err != nil {
 			return err
 		}

@@ -269,17 +269,23 @@ func (r *runArgs) locateVolumes() error {
 	return nil
 }
 
-// makeVolumes makes the named volumes that do not exist yet.
+// makeVolumes makes the directory in which the sandbox makes named volumes, and the ones that
+// it only overlays.
 func (r *runArgs) makeVolumes() error {
 	for _, m := range r.spec.Mounts {
-		if m.Type == "volume" && m.Name != "" && !m.NoCreate {
-			// Others must not walk into it: files in there may be setuid.
-			if err := os.MkdirAll(filepath.Dir(m.Src), 0o700); err != nil {
-				return fmt.Errorf("make volume %s: %w", m.Name, err)
-			}
-			if err := os.Mkdir(m.Src, 0o755); err != nil && !os.IsExist(err) {
-				return fmt.Errorf("make volume %s: %w", m.Name, err)
-			}
+		if m.Type != "volume" || m.Name == "" || m.NoCreate {
+			continue
+		}
+		dir := volumeDir(r.store)
+		if m.Overlay {
+			dir = filepath.Dir(m.Src) // others must not walk into it: files in there may be setuid
+		}
+		err := os.MkdirAll(dir, 0o700)
+		if err == nil && m.Overlay {
+			err = os.Mkdir(m.Src, 0o755)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make volume %s: %w", m.Name, err)
 		}
 	}
 	return nil

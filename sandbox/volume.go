@@ -1,0 +1,161 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// A volume is a directory with
+//
+//	_data      which is what is mounted, the source of the step
+//	copied     if the image's files have been copied: that happens once, whatever becomes of them
+//	new        what was to become one of these, until whoever made it was killed
+//
+// Whoever makes it or copies into it has a lock on it, so that others wait until it is whole.
+
+// volume mounts a volume, and makes it before that if need be.
+func (b *builder) volume(i int, s *Step) error {
+	image, err := b.tree.openFlags(s.Dst, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err == nil {
+		defer image.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	target, err := b.userTarget(s, true)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	dir := b.base.tmpfs
+	if dirs := b.src.dirs[i]; dirs != nil {
+		dir = dirs[0]
+	}
+	data, err := b.volumeData(dir, s, image)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	mount, err := cloneOf(data)
+	if err != nil {
+		return err
+	}
+	defer mount.Close()
+	return b.attachWith(s, mount, target)
+}
+
+// volumeData opens _data of the volume, which is or comes to be in dir. image is what it
+// will cover, or nil.
+func (b *builder) volumeData(dir *os.File, s *Step, image *os.File) (*os.File, error) {
+	name := path.Base(path.Dir(s.Src))
+	user, err := b.user() // before anything is made: there may be no such user
+	if err != nil {
+		return nil, err
+	}
+	// Others must not walk into it: files in there may be setuid.
+	if err := unix.Mkdirat(int(dir.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
+		return nil, &fs.PathError{Op: "mkdir", Path: path.Dir(s.Src), Err: err}
+	}
+	volume, err := openChild(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer volume.Close()
+	if err := unix.Flock(int(volume.Fd()), unix.LOCK_EX); err != nil {
+		return nil, &fs.PathError{Op: "flock", Path: path.Dir(s.Src), Err: err}
+	}
+	err = becomes(volume, "_data", func(data *os.File) error {
+		if image == nil {
+			return user.chown(data)
+		}
+		return b.copier().copyAttributes(image, data)
+	})
+	if err != nil {
+		return nil, err
+	}
+	data, err := openChild(volume, "_data", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil || image == nil || !s.CopyUp {
+		return data, err
+	}
+	if err := b.copyOnce(volume, image, data); err != nil {
+		data.Close()
+		return nil, fmt.Errorf("copy the image's files: %w", err)
+	}
+	return data, nil
+}
+
+// becomes sees to it that volume has the directory name, or else makes it: with all that
+// fill puts in it, or not at all.
+func becomes(volume *os.File, name string, fill func(*os.File) error) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(volume.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil {
+		return nil
+	}
+	if err != unix.ENOENT {
+		return &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if err := removeTree(volume, "new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := unix.Mkdirat(int(volume.Fd()), "new", 0o755); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: "new", Err: err}
+	}
+	made, err := openChild(volume, "new", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	if err := fill(made); err != nil {
+		return err
+	}
+	return unix.Renameat(int(volume.Fd()), "new", int(volume.Fd()), name)
+}
+
+// copyOnce copies the files of image into a volume that is empty, as podman and docker do.
+// Another sandbox may have it mounted: so they are copied beside it, and then moved in.
+func (b *builder) copyOnce(volume, image, data *os.File) error {
+	var st unix.Stat_t
+	if unix.Fstatat(int(volume.Fd()), "copied", &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
+		nothing, err := isEmpty(image)
+		if err != nil || nothing {
+			return err
+		}
+		if empty, err := isEmpty(data); err != nil || !empty {
+			return err
+		}
+	}
+	err := becomes(volume, "copied", func(copied *os.File) error { return b.copier().copyTree(image, copied) })
+	if err != nil {
+		return err
+	}
+	copied, err := openChild(volume, "copied", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer copied.Close()
+	return eachName(copied, func(name string) error {
+		err := unix.Renameat(int(copied.Fd()), name, int(data.Fd()), name)
+		if err == nil || err == unix.ENOTEMPTY || err == unix.EEXIST { // that sandbox has made one
+			return nil
+		}
+		return &fs.PathError{Op: "rename", Path: name, Err: err}
+	})
+}
+
+func isEmpty(dir *os.File) (bool, error) {
+	from, err := reopenDir(dir)
+	if err != nil {
+		return false, err
+	}
+	defer from.Close()
+	if _, err := from.Readdirnames(1); err != io.EOF {
+		return false, err
+	}
+	return true, nil
+}
