@@ -1,5 +1,7 @@
 package sandbox
 
+import "fmt"
+
 // dev fills /dev: the six nodes that every program may open, what the terminal
 // needs, and nothing else of the host's.
 func (p *planner) dev() error {
@@ -8,6 +10,9 @@ func (p *planner) dev() error {
 		p.step(Step{Op: opNode, Dst: "/dev/" + name, Src: "/dev/" + name, NoSuid: true, NoExec: true, Why: "default"})
 	}
 	for _, d := range p.spec.Devices {
+		if err := checkTarget(d.Dst); err != nil {
+			return fmt.Errorf("--device %s: %w", d.Src, err)
+		}
 		p.step(Step{Op: opNode, Dst: d.Dst, Src: d.Src, NoSuid: true, NoExec: true, Why: "--device"})
 	}
 	for _, link := range [][2]string{

@@ -52,6 +52,9 @@ func (p *planner) etc() error {
 		p.step(Step{Op: opBind, Dst: "/etc/localtime", Src: src, ReadOnly: true, NoSuid: true, NoDev: true, Why: "--tz"})
 	}
 	for _, s := range spec.Secrets {
+		if err := checkTarget(s.Dst); err != nil {
+			return fmt.Errorf("--secret %s: %w", s.ID, err)
+		}
 		uid, gid := s.UID, s.GID
 		p.step(Step{Op: opFile, Dst: s.Dst, Why: "--secret", Secret: s.Data, Mode: Mode(cmp.Or(s.Mode, 0o444)), UID: &uid, GID: &gid})
 	}

@@ -129,7 +129,7 @@ func (b *builder) attachWith(s *Step, mount, target *os.File) error {
 }
 
 // userTarget finds or makes the place of something that the user or the image mounts.
-// It must not lie, by way of a link, on a file system of the kernel's.
+// No link may have led to where the user may not mount, either.
 func (b *builder) userTarget(s *Step, isDir bool) (*os.File, error) {
 	var target *os.File
 	var err error
@@ -144,11 +144,27 @@ func (b *builder) userTarget(s *Step, isDir bool) (*os.File, error) {
 	case err != nil:
 		return nil, err
 	}
-	if kernelFile(target) && !slices.Contains(lxcfs(), path.Clean(s.Dst)) {
+	if err := b.checkFound(target); err != nil {
 		target.Close()
-		return nil, fmt.Errorf("%s leads to a file of the kernel's", s.Dst)
+		return nil, err
 	}
 	return target, nil
+}
+
+// checkFound is checkTarget for what was found. The kernel's own file systems are mounted
+// last, so before that only its name tells that it will lie behind them.
+func (b *builder) checkFound(f *os.File) error {
+	at, err := b.tree.where(f)
+	if err != nil {
+		return err
+	}
+	if err := checkTarget(at); err != nil {
+		return err
+	}
+	if kernelFile(f) && !slices.Contains(lxcfs(), at) {
+		return fmt.Errorf("%s leads to a file of the kernel's", f.Name())
+	}
+	return nil
 }
 
 // userDirectory makes a directory for the command's user where the image has none.
@@ -173,7 +189,7 @@ func (b *builder) node(i int, s *Step) error {
 	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
 		return fmt.Errorf("%s is not a device", s.Src)
 	}
-	target, err := b.tree.file(s.Dst)
+	target, err := b.userTarget(s, false)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -156,6 +157,23 @@ func (t tree) dangling(parent *os.File, dst string) (string, bool) {
 		to = path.Dir(dst) + "/" + to
 	}
 	return to, true
+}
+
+// where says how f, found in the tree, is called there without any link.
+func (t tree) where(f *os.File) (string, error) {
+	root, err := os.Readlink(fdPath(t.dir))
+	if err != nil {
+		return "", err
+	}
+	at, err := os.Readlink(fdPath(f))
+	if err != nil {
+		return "", err
+	}
+	below, ok := strings.CutPrefix(at, root)
+	if !ok {
+		return "", fmt.Errorf("bug in sbx: %s was found at %s, and not in %s", f.Name(), at, root)
+	}
+	return "/" + strings.TrimPrefix(below, "/"), nil
 }
 
 // fdPath names what f holds, for a call that does not take an O_PATH descriptor.
