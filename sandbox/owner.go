@@ -80,9 +80,12 @@ func (b *builder) user() (owner, error) {
 	return b.outside(who.UID, who.GID)
 }
 
-// ownerOf is who gets what the step makes: the ids that a flag names, or root.
+// ownerOf is who gets what the step makes: the user, the ids that a flag names, or root.
 func (b *builder) ownerOf(s *Step) (owner, error) {
-	if s.UID == nil && s.GID == nil {
+	switch {
+	case s.Chown:
+		return b.user()
+	case s.UID == nil && s.GID == nil:
 		return b.root(), nil
 	}
 	var uid, gid uint32

@@ -151,7 +151,7 @@ func (p *planner) imageVolumes() error {
 			return &Error{Text: "volume of the image", Fix: "--image-volume ignore runs it without its volumes", Err: err}
 		}
 		if spec.ImageVolumes == "tmpfs" {
-			p.step(Step{Op: opTmpfs, Dst: dst, Why: "--image-volume", Mode: 0o1777, NoSuid: true, NoDev: true})
+			p.step(Step{Op: opTmpfs, Dst: dst, Why: "--image-volume", Mode: 0o1777, CopyUp: p.ofImage, NoSuid: true, NoDev: true})
 			continue
 		}
 		p.volume(dst, fmt.Sprintf("volume%d", i), "image")

@@ -228,6 +228,11 @@ func (b *builder) tmpfs(s *Step) error {
 		if err := b.copier().copyTree(target, mount); err != nil {
 			return fmt.Errorf("copy the image's files: %w", err)
 		}
+		if s.Chown { // not what was copied, as with podman
+			if err := o.chown(mount); err != nil {
+				return err
+			}
+		}
 	}
 	if s.ReadOnly {
 		if err := setAttributes(mount, unix.MOUNT_ATTR_RDONLY, 0, false); err != nil {

@@ -58,7 +58,9 @@ func mountKinds(key string) string {
 		return "bind volume tmpfs glob"
 	case "rw", "readwrite":
 		return "bind volume tmpfs glob image"
-	case "U", "chown", "relabel", "z", "Z":
+	case "U", "chown":
+		return "bind volume glob tmpfs"
+	case "relabel", "z", "Z":
 		return "bind volume glob"
 	case "O", "overlay", "nocreate":
 		return "bind volume"

@@ -29,6 +29,8 @@ func parseTmpfs(s string) (m sandbox.Mount, err error) {
 			m.ReadOnly = true
 		case opt == "rw":
 			m.ReadOnly = false
+		case opt == "U":
+			m.Chown = true
 		case opt == "tmpcopyup":
 			m.TmpCopyUp = &yes
 		case opt == "notmpcopyup":
