@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"sbx/userns"
 )
 
 // What each operation does. All of this runs in sbx-init.
