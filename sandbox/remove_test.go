@@ -21,7 +21,7 @@ func TestRemoveAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := removeTree(top); err != nil {
+	if err := removePath(top); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(top); !errors.Is(err, fs.ErrNotExist) {
