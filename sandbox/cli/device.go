@@ -67,8 +67,8 @@ func (a *runArgs) addDevice(s string) error {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(d.Perm, "r") || !strings.Contains(d.Perm, "w") {
-		a.app.warn("--device: %s: not restricted to %s: the command may do with it what you may", d.Src, d.Perm)
+	if perm := s[strings.LastIndexByte(s, ':')+1:]; isPerm(perm) && !(strings.Contains(perm, "r") && strings.Contains(perm, "w")) {
+		a.app.warn("--device: %s: not restricted to %s: the command may do with it what you may", d.Src, perm)
 	}
 	found, err := expandDevice(d)
 	a.spec.Devices = append(a.spec.Devices, found...)
