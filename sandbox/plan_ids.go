@@ -20,7 +20,7 @@ func (p *planner) ids() error {
 	uids, gids := p.IDs.UIDs, p.IDs.GIDs
 	if host.Caller.Why != "" {
 		p.warn("only one user id is mapped: " + host.Caller.Why +
-			"; files of other users belong to root inside, and the command cannot change to another user")
+			"; files of other users belong to root inside, and the command cannot change to another user; to change that, " + host.Caller.Fix)
 	}
 	sizeU, sizeG := userns.Size(uids), userns.Size(gids)
 	u := &p.spec.UserNS

@@ -96,9 +96,13 @@ func unmapped(kind, flag string, id uint32, known []userns.ID) *Error {
 			Fix:  fmt.Sprintf("map it as well, --%smap %d:..., or be another: --user %d", flag, id, known[0].Inside),
 		}
 	}
+	more := "more subordinate ids (as root: usermod --add-sub" + flag + "s FIRST-LAST NAME)"
+	if below == 1 {
+		more = "more ids, as the warning says"
+	}
 	return &Error{
 		Text: fmt.Sprintf("%s %d does not exist in the sandbox: ids below %d are mapped", kind, id, below),
-		Fix:  fmt.Sprintf("more subordinate ids (as root: usermod --add-sub%ss FIRST-LAST NAME), or --userns keep-id:%s=%d", flag, flag, id),
+		Fix:  fmt.Sprintf("%s, or --userns keep-id:%s=%d", more, flag, id),
 	}
 }
 

@@ -11,40 +11,68 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helperDirs are the only places where newuidmap and newgidmap are looked for: what
-// runs with the caller's trust is never found by a PATH that somebody else may have set.
-func helperDirs() []string {
+// programDirs are the only places where newuidmap, newgidmap and their like are looked for:
+// what runs with the caller's trust is never found by a PATH that somebody else may have set.
+func programDirs() []string {
 	return []string{"/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/run/wrappers/bin"}
 }
 
-func findHelper(name string) (string, error) {
-	for _, dir := range helperDirs() {
+// findProgram returns the path of a program of the host's. The error is a RefusedError.
+func findProgram(name string) (string, error) {
+	for _, dir := range programDirs() {
 		path := filepath.Join(dir, name)
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue
 		}
 		if st.Uid != 0 && os.Getuid() != 0 {
-			return "", fmt.Errorf("%s does not belong to root", path)
-		}
-		// A copy of the file made without its rights, as when an image is built, maps nothing.
-		if st.Mode&unix.S_ISUID == 0 {
-			if n, _ := unix.Getxattr(path, "security.capability", nil); n <= 0 {
-				return "", fmt.Errorf("%s is neither setuid nor has file capabilities", path)
-			}
+			return "", &RefusedError{Cause: path + " does not belong to root", Fix: "in a user namespace, only its root can map more ids"}
 		}
 		return path, nil
 	}
-	return "", fmt.Errorf("%s is not installed", name)
+	return "", &RefusedError{Cause: name + " is not installed", Fix: "as root: apt install uidmap (other systems: shadow-utils, shadow-uidmap)"}
 }
 
+// helpersWork asks whatever would keep newuidmap and newgidmap from getting their rights
+// (execve(2)): they would fail with EPERM and not say why.
 func helpersWork() error {
-	for _, name := range []string{"newuidmap", "newgidmap"} {
-		if _, err := findHelper(name); err != nil {
+	if n, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); n == 1 {
+		return &RefusedError{Cause: "no_new_privs is set, under which newuidmap gets no rights", Fix: "start sbx without it: NoNewPrivileges= of systemd, setpriv --no-new-privs, allowPrivilegeEscalation of a container"}
+	}
+	for _, helper := range []struct {
+		name string
+		cap  uintptr
+		word string
+	}{{"newuidmap", unix.CAP_SETUID, "CAP_SETUID"}, {"newgidmap", unix.CAP_SETGID, "CAP_SETGID"}} {
+		path, err := findProgram(helper.name)
+		if err != nil {
+			return err
+		}
+		if n, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, helper.cap, 0, 0, 0); err == nil && n == 0 {
+			return &RefusedError{Cause: helper.word + " was taken from this process for good, and " + path + " cannot have it", Fix: "start the container around sbx with --cap-add " + helper.word}
+		}
+		var fs unix.Statfs_t
+		if unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0 {
+			return &RefusedError{Cause: path + " lies on a file system that is mounted nosuid", Fix: "as root: mount -o remount,bind,suid $(findmnt -no TARGET -T " + path + ")"}
+		}
+		if err := privileged(path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// privileged looks whether the file gives its process rights: a copy made without them, as
+// when an image is built, maps nothing.
+func privileged(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_ISUID != 0 {
+		return nil
+	}
+	if n, _ := unix.Getxattr(path, "security.capability", nil); n > 0 {
+		return nil
+	}
+	return &RefusedError{Cause: path + " is neither setuid nor has file capabilities", Fix: "as root: chmod u+s " + path}
 }
 
 // mapping is the writing of the maps, while it goes on.
@@ -95,11 +123,7 @@ func writeIDs(pid int, kind string, ids []ID, denySetgroups bool) error {
 			return err
 		}
 	}
-	var text strings.Builder
-	for _, id := range ids {
-		fmt.Fprintln(&text, id.Inside, id.Outside, id.Size)
-	}
-	return os.WriteFile(file(kind+"_map"), []byte(text.String()), 0)
+	return os.WriteFile(file(kind+"_map"), []byte(Text(ids)), 0)
 }
 
 // helper is a running newuidmap or newgidmap.
@@ -110,7 +134,7 @@ type helper struct {
 }
 
 func startHelper(name string, pid int, ids []ID) (*helper, error) {
-	path, err := findHelper(name)
+	path, err := findProgram(name)
 	if err != nil {
 		return nil, err
 	}
@@ -151,5 +175,5 @@ func (h *helper) wait() error {
 	}
 	text := make([]byte, 512)
 	n, _ := h.says.Read(text)
-	return fmt.Errorf("%s: %s", h.path, strings.TrimSpace(string(text[:n])))
+	return &RefusedError{Cause: fmt.Sprintf("%s: %s", h.path, strings.TrimSpace(string(text[:n]))), Fix: "it grants what getsubids(1) lists for the caller, and for groups with -g"}
 }

@@ -4,14 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
-	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/rootless-containers/rootlesskit/v3/pkg/parent/dynidtools"
-	"github.com/rootless-containers/rootlesskit/v3/pkg/parent/idtools"
-	"golang.org/x/sys/unix"
 )
 
 // ID is a range of ids: Size of them, from Inside in the namespace, are those from
@@ -58,124 +51,6 @@ func Outside(ids []ID, inside uint32) (uint32, bool) {
 	return ids[i].Outside + (inside - ids[i].Inside), true
 }
 
-// Caller is the user who started us, and what subordinate ids are theirs.
-type Caller struct {
-	UID     uint32 `json:"uid"`
-	GID     uint32 `json:"gid"`
-	Name    string `json:"name"`
-	SubUIDs []ID   `json:"subUIDs"` // Inside is 0: only Outside and Size are meant
-	SubGIDs []ID   `json:"subGIDs"`
-	// MayMap says that the kernel lets us write any map of ids we have, without a
-	// helper: root, of the host or of a namespace around us.
-	MayMap bool   `json:"mayMap"`
-	Why    string `json:"why,omitempty"` // one line: why there are no subordinate ids, "" if there are
-	Fix    string `json:"fix,omitempty"` // one line: the command that changes that
-}
-
-// FindCaller looks up the calling user. Subordinate ids come from getsubids(1) where
-// nsswitch.conf names a source for them, else from /etc/subuid and /etc/subgid.
-// subUID and subGID name the entries to use, "" the caller's own.
-func FindCaller(subUID, subGID string) (Caller, error) {
-	c := Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
-	c.Name = userName(int(c.UID))
-	c.MayMap = mayMap(c.UID)
-	c.SubUIDs, c.SubGIDs = subordinate(c.UID, c.Name)
-	if subUID != "" {
-		c.SubUIDs, _ = subordinate(c.UID, subUID)
-		if len(c.SubUIDs) == 0 {
-			return c, fmt.Errorf("subordinate user ids of %q: no entry in /etc/subuid", subUID)
-		}
-	}
-	if subGID != "" {
-		_, c.SubGIDs = subordinate(c.UID, subGID)
-		if len(c.SubGIDs) == 0 {
-			return c, fmt.Errorf("subordinate group ids of %q: no entry in /etc/subgid", subGID)
-		}
-	}
-	switch {
-	case c.MayMap:
-	case len(c.SubUIDs) == 0 || len(c.SubGIDs) == 0:
-		c.Why = "no subordinate ids for " + c.Name
-		c.Fix = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + c.Name
-	default:
-		if err := helpersWork(); err != nil {
-			c.Why, c.Fix = err.Error(), "as root: apt install uidmap (other systems: shadow-utils, shadow-uidmap)"
-		}
-	}
-	return c, nil
-}
-
-// userName asks the system's user database by way of os/user, which reads /etc/passwd;
-// where that fails (LDAP, a number without a name), the number serves, as in subuid(5).
-func userName(uid int) string {
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return u.Username
-	}
-	if name := os.Getenv("USER"); name != "" && uid == os.Geteuid() {
-		return name
-	}
-	return strconv.Itoa(uid)
-}
-
-// GroupName asks the system's database for the name of the caller's group; "" is none.
-func (c Caller) GroupName() string {
-	g, err := user.LookupGroupId(strconv.Itoa(int(c.GID)))
-	if err != nil {
-		return ""
-	}
-	return g.Name
-}
-
-func subordinate(uid uint32, name string) (uids, gids []ID) {
-	ranges := idtools.GetSubIDRanges
-	if dynamic() {
-		ranges = dynidtools.GetSubIDRanges
-	}
-	u, g, err := ranges(int(uid), name)
-	if err != nil {
-		return nil, nil
-	}
-	return toIDs(u), toIDs(g)
-}
-
-func toIDs(ranges []idtools.SubIDRange) []ID {
-	var ids []ID
-	for _, r := range ranges {
-		if r.Start > 0 && r.Length > 0 && uint64(r.Start)+uint64(r.Length) < 1<<32 {
-			ids = append(ids, ID{Outside: uint32(r.Start), Size: uint32(r.Length)})
-		}
-	}
-	return ids
-}
-
-// dynamic reports whether nsswitch.conf has a line for subordinate ids: libsubid then
-// asks that source and not the files (nsswitch.conf(5), getsubids(1)).
-func dynamic() bool {
-	conf, err := os.ReadFile("/etc/nsswitch.conf")
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(conf)) {
-		if source, ok := strings.CutPrefix(line, "subid:"); ok {
-			return strings.TrimSpace(source) != "files"
-		}
-	}
-	return false
-}
-
-func mayMap(uid uint32) bool {
-	if uid != 0 {
-		return false
-	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false
-	}
-	const need = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
-	return data[0].Effective&need == need
-}
-
 // Default returns the map of an ordinary rootless namespace: 0 is the caller, and
 // the subordinate ids follow from 1. With nothing to map but the caller, it has one id.
 func (c Caller) Default() Map {
@@ -195,11 +70,20 @@ func (c Caller) own() Map {
 	if errors.Join(err, err2) != nil {
 		return Map{UIDs: []ID{{0, c.UID, 1}}, GIDs: []ID{{0, c.GID, 1}}}
 	}
-	return Map{UIDs: uids, GIDs: gids}
+	return Map{UIDs: low(uids), GIDs: low(gids)}
 }
 
-// ownIDs reads which of the ids below 65536 this process's own namespace has; a
-// namespace of root's maps them to themselves.
+// low are the ids below 65536, which images use.
+func low(ids []ID) (below []ID) {
+	for _, id := range ids {
+		if id.Inside < 1<<16 {
+			below = append(below, ID{id.Inside, id.Outside, min(id.Size, 1<<16-id.Inside)})
+		}
+	}
+	return below
+}
+
+// ownIDs reads which ids this process's own namespace has, as a map to themselves.
 func ownIDs(path string) ([]ID, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -211,32 +95,76 @@ func ownIDs(path string) ([]ID, error) {
 		if _, err := fmt.Sscan(line, &inside, &outside, &size); err != nil {
 			return nil, fmt.Errorf("%s: %q: %w", path, line, err)
 		}
-		if inside < 1<<16 {
-			ids = append(ids, ID{inside, inside, min(size, 1<<16-inside)})
-		}
+		ids = append(ids, ID{inside, inside, size})
 	}
 	return ids, nil
 }
 
-// stack maps first as 0, and ranges from 1 on.
+// Text is the map as it is written to uid_map or gid_map.
+func Text(ids []ID) string {
+	var text strings.Builder
+	for _, id := range ids {
+		fmt.Fprintln(&text, id.Inside, id.Outside, id.Size)
+	}
+	return text.String()
+}
+
+// Fits reports whether the kernel takes that many lines (user_namespaces(7)): at most 340,
+// and less than a page of text.
+func Fits(ids []ID) bool { return fits(ids, 0) }
+
+// fits leaves room for some lines more.
+func fits(ids []ID, more int) bool {
+	const line = len("4294967295 4294967295 4294967295\n")
+	return len(ids)+more <= 340 && len(Text(ids))+more*line < os.Getpagesize()
+}
+
+// stack maps first as 0, and the ranges from 1 up, as many as fit. The kernel takes no id
+// twice, and the caller's own may lie in a range.
 func stack(first uint32, ranges []ID) []ID {
 	ids := []ID{{0, first, 1}}
 	next := uint32(1)
 	for _, r := range ranges {
-		for _, part := range without(r, first) {
-			ids = append(ids, ID{next, part.Outside, part.Size})
-			next += part.Size
+		for _, free := range without(r, ids) {
+			with := append(ids, ID{next, free.Outside, free.Size})
+			if !fits(with, 4) { // --userns in this namespace cuts some lines in two: see planIDs
+				return ids
+			}
+			ids = with
+			next += free.Size
 		}
 	}
 	return ids
 }
 
-// without cuts id out of a range: the kernel maps no id twice.
-func without(r ID, id uint32) []ID {
-	if id < r.Outside || id-r.Outside >= r.Size {
-		return []ID{r}
+// without returns what of r lies outside of used, as far as the outer ids go.
+func without(r ID, used []ID) []ID {
+	rest := []ID{r}
+	for _, u := range used {
+		var left []ID
+		for _, r := range rest {
+			if before := min(r.end(), max(u.Outside, r.Outside)); before > r.Outside {
+				left = append(left, ID{Outside: r.Outside, Size: before - r.Outside})
+			}
+			if after := max(r.Outside, min(u.end(), r.end())); after < r.end() {
+				left = append(left, ID{Outside: after, Size: r.end() - after})
+			}
+		}
+		rest = left
 	}
-	below := id - r.Outside
-	parts := []ID{{Outside: r.Outside, Size: below}, {Outside: id + 1, Size: r.Size - below - 1}}
-	return slices.DeleteFunc(parts, func(part ID) bool { return part.Size == 0 })
+	return rest
 }
+
+// within returns what of r lies in have, the ids of the namespace that r is of.
+func within(r ID, have []ID) (common []ID) {
+	for _, h := range have {
+		first, end := max(r.Outside, h.Inside), min(r.end(), h.Inside+h.Size)
+		if first < end {
+			common = append(common, ID{Outside: first, Size: end - first})
+		}
+	}
+	return common
+}
+
+// end is the first outer id behind the range; there are none as high as 2^32-1.
+func (id ID) end() uint32 { return id.Outside + id.Size }

@@ -9,16 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RefusedError says that this host lets the caller make no user namespace, or none
-// that can do anything.
+// RefusedError says what keeps the caller from something on this host, and what helps.
 type RefusedError struct {
 	Cause string // what was probed
-	Fix   string // what changes it, for this host
-	Err   error  // what the kernel said
+	Fix   string // what changes it
+	Err   error  // what the kernel said, or nil
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("create user namespace: %v: %s", e.Err, e.Cause)
+	if e.Err == nil {
+		return e.Cause
+	}
+	return e.Err.Error() + ": " + e.Cause
 }
 func (e *RefusedError) Unwrap() error { return e.Err }
 
@@ -44,33 +46,63 @@ func Try(c Caller) error {
 
 // explain looks for the reason why a stage could not be started.
 func explain(err error, c Caller) error {
-	call, ok := errors.AsType[*CallError](err)
-	if !ok || call.Name == "exec" {
+	if !exists("/proc/self/exe") {
+		return &RefusedError{"no /proc is mounted", "as root: mount -t proc proc /proc", err}
+	}
+	if _, ok := errors.AsType[*CallError](err); !ok {
 		return err
 	}
+	err = fmt.Errorf("create user namespace: %w", err)
 	refused := func(cause, fix string) error { return &RefusedError{cause, fix, err} }
+	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	switch {
-	case sysctl("user/max_user_namespaces") == "0":
-		return refused("user.max_user_namespaces is 0", "as root: sysctl -w user.max_user_namespaces=15000")
-	case sysctl("kernel/unprivileged_userns_clone") == "0":
-		return refused("kernel.unprivileged_userns_clone is 0", "as root: sysctl -w kernel.unprivileged_userns_clone=1")
-	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" && call.Name != "clone":
-		return refused("AppArmor restricts unprivileged user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)", apparmorFix())
+	case (denied || errors.Is(err, unix.ENOSPC)) && inSandbox():
+		return refused("this is a sandbox of sbx's, which has no namespaces to give", "start the one around with: sbx run --security-opt nested=true")
 	case errors.Is(err, unix.ENOSPC):
-		return refused("the limit of nested or of all user namespaces is reached", "raise user.max_user_namespaces, of the namespace around if there is one")
+		for _, kind := range []string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"} {
+			if name := "max_" + kind + "_namespaces"; sysctl("user/"+name) == "0" {
+				return refused("user."+name+" is 0", "as root: sysctl -w user."+name+"=15000")
+			}
+		}
+		return refused("a limit of namespaces is reached, here or in a namespace around this one", "as root, of the namespace around if there is one, raise what is used up: sysctl -a --pattern '^user.max_.*_namespaces'")
+	case denied && sysctl("kernel/unprivileged_userns_clone") == "0":
+		return refused("kernel.unprivileged_userns_clone is 0", "as root: sysctl -w kernel.unprivileged_userns_clone=1")
 	case errors.Is(err, unix.EUSERS):
 		return refused("user namespaces are nested 32 deep already", "run sbx further out")
 	case errors.Is(err, unix.EINVAL) && !exists("/proc/self/ns/user"):
 		return refused("this kernel has no user namespaces", "boot a kernel with CONFIG_USER_NS=y")
 	case errors.Is(err, unix.EPERM) && chrooted():
 		return refused("sbx runs in a chroot", "run sbx outside of the chroot, or enter it with pivot_root")
-	case seccomp():
-		return refused("a seccomp filter around sbx forbids it, as containers have by default",
+	}
+	if known := Explain(err, c); known != err || !denied {
+		return known
+	}
+	return refused("a security module of this host forbids it", "look for a denial in the kernel's log: journalctl -k --grep 'apparmor|avc'")
+}
+
+// Explain looks for what around this process forbids a part of building a sandbox that
+// the kernel grants to the root of a user namespace. Where it finds nothing, err is it.
+func Explain(err error, c Caller) error {
+	refused := func(cause, fix string) error { return &RefusedError{cause, fix, err} }
+	profile := appArmor()
+	switch {
+	case errors.Is(err, unix.EACCES) && strings.HasSuffix(profile, "(enforce)"):
+		return refused("the AppArmor profile "+profile+" is around sbx", "start the container with --security-opt apparmor=unconfined (docker, podman)")
+	case errors.Is(err, unix.EPERM) && profile == "unconfined" && !c.MayMap && sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+		return refused("AppArmor restricts unprivileged user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)", appArmorFix())
+	case (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS)) && seccomp():
+		return refused("a seccomp filter is around sbx, as containers have by default",
 			"start the container with --security-opt seccomp=unconfined (docker, podman) or a profile that allows clone, unshare, mount, pivot_root")
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return refused("a security module of this host forbids it", "look for a denial in the kernel's log: journalctl -k --grep 'apparmor|avc'")
+	case errors.Is(err, unix.ENOSYS):
+		return refused("this kernel lacks the call", "Linux 5.12 or later has what sbx needs")
 	}
 	return err
+}
+
+// inSandbox reports whether sbx made what is around: it says so in there.
+func inSandbox() bool {
+	text, _ := os.ReadFile("/run/.containerenv")
+	return strings.HasPrefix(string(text), "engine=\"sbx\"\n")
 }
 
 func sysctl(name string) string {
@@ -108,8 +140,15 @@ func seccomp() bool {
 	return false
 }
 
-// apparmorFix is the profile that Ubuntu 24.04 wants, for where this binary is.
-func apparmorFix() string {
+// appArmor returns how AppArmor confines this process: "unconfined", "docker-default (enforce)",
+// "sbx (unconfined)" for a profile such as appArmorFix; "" without AppArmor.
+func appArmor() string {
+	text, _ := os.ReadFile("/proc/self/attr/apparmor/current")
+	return strings.TrimRight(string(text), "\n\x00")
+}
+
+// appArmorFix is the profile that Ubuntu 24.04 wants, for where this binary is.
+func appArmorFix() string {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		exe = "/usr/bin/sbx"
