@@ -57,23 +57,18 @@ func (p *planner) ids() error {
 	if u.Mode != "" && u.Mode != "host" {
 		return Errorf("--uidmap, --gidmap: they exclude --userns %s", u.Mode)
 	}
-	// As with podman, one of the two kinds stands for both.
-	uidFlags, gidFlags := u.UIDMap, u.GIDMap
-	if len(uidFlags) == 0 {
-		uidFlags = gidFlags
-	}
-	if len(gidFlags) == 0 {
-		gidFlags = uidFlags
-	}
-	newUIDs, err := mapFlags("--uidmap", uidFlags, uids, func(f IDMapFlag) bool { return f.UIDs || !f.GIDs })
+	newUIDs, err := mapFlags("--uidmap", u.UIDMap, u.GIDMap, uids, func(f IDMapFlag) bool { return f.UIDs || !f.GIDs })
 	if err != nil {
 		return err
 	}
-	newGIDs, err := mapFlags("--gidmap", gidFlags, gids, func(f IDMapFlag) bool { return f.GIDs || !f.UIDs })
+	newGIDs, err := mapFlags("--gidmap", u.GIDMap, u.UIDMap, gids, func(f IDMapFlag) bool { return f.GIDs || !f.UIDs })
 	if err != nil {
 		return err
 	}
 	inner(newUIDs, newGIDs)
+	if !userns.Fits(p.Inner.UIDs) || !userns.Fits(p.Inner.GIDs) {
+		return Errorf("--uidmap, --gidmap: %d and %d lines of a map are more than the kernel takes", len(p.Inner.UIDs), len(p.Inner.GIDs))
+	}
 	return nil
 }
 
@@ -82,15 +77,17 @@ func (p *planner) ids() error {
 // CAP_SYS_RESOURCE lift limits, with CAP_SYS_PTRACE look into what sbx has in there.
 func (p *planner) innerIDs() error {
 	if p.Inner == nil && p.Command.Caps&(1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_PTRACE) != 0 {
-		identity := func(ids []userns.ID) (same []userns.ID) {
-			for _, id := range ids {
-				same = append(same, userns.ID{Inside: id.Inside, Outside: id.Inside, Size: id.Size})
-			}
-			return same
-		}
-		p.Inner = &userns.Map{UIDs: identity(p.IDs.UIDs), GIDs: identity(p.IDs.GIDs)}
+		p.Inner = &userns.Map{UIDs: same(p.IDs.UIDs), GIDs: same(p.IDs.GIDs)}
 	}
 	return nil
+}
+
+// same maps every id of outer to itself.
+func same(outer []userns.ID) (ids []userns.ID) {
+	for _, id := range outer {
+		ids = append(ids, userns.ID{Inside: id.Inside, Outside: id.Inside, Size: id.Size})
+	}
+	return ids
 }
 
 // along cuts ids at the ends of outer's ranges: the kernel takes no line of a map that
@@ -152,14 +149,19 @@ func without(n uint32) []userns.ID {
 	return ids
 }
 
-// mapFlags makes a map over outer of the flags of one kind.
-func mapFlags(flag string, flags []IDMapFlag, outer []userns.ID, of func(IDMapFlag) bool) ([]userns.ID, error) {
+// mapFlags makes a map over outer of the flags of one kind. As with podman, those of the
+// other kind stand for both, unless they say that they do not.
+func mapFlags(flag string, flags, others []IDMapFlag, outer []userns.ID, of func(IDMapFlag) bool) ([]userns.ID, error) {
+	if len(flags) == 0 {
+		flags = others
+	}
+	flags = slices.DeleteFunc(slices.Clone(flags), func(f IDMapFlag) bool { return !of(f) })
+	if len(flags) == 0 {
+		return same(outer), nil
+	}
 	var ids []userns.ID
 	extend := false
 	for _, f := range flags {
-		if !of(f) {
-			continue
-		}
 		from := f.From
 		if f.Host {
 			i := slices.IndexFunc(outer, func(id userns.ID) bool { return f.From >= id.Outside && f.From-id.Outside < id.Size })

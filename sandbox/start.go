@@ -415,15 +415,11 @@ func (b *builder) mapInner(c *command) error {
 		file string
 		ids  []userns.ID
 	}{{"uid_map", b.p.Inner.UIDs}, {"gid_map", b.p.Inner.GIDs}} {
-		var text strings.Builder
-		for _, id := range m.ids {
-			fmt.Fprintln(&text, id.Inside, id.Outside, id.Size)
-		}
 		f, err := b.tree.openFlags("/proc/"+pid+"/"+m.file, unix.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		_, err = f.WriteString(text.String())
+		_, err = f.WriteString(userns.Text(m.ids))
 		f.Close()
 		if err != nil {
 			return err
