@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,12 +25,22 @@ type Failure struct {
 	Text string `json:"text"`
 	Fix  string `json:"fix,omitempty"`
 	Exit int    `json:"exit"` // the exit status of sbx: 125, 126, 127
+	// Errno is what the kernel said, where it said something.
+	Errno syscall.Errno `json:"errno,omitempty"`
 }
 
 func (f *Failure) Error() string { return f.Text }
 
 // Hint says what helps.
 func (f *Failure) Hint() string { return f.Fix }
+
+// Unwrap returns the kernel's answer, or nil.
+func (f *Failure) Unwrap() error {
+	if f.Errno == 0 {
+		return nil
+	}
+	return f.Errno
+}
 
 // ExitStatus is what sbx exits with.
 func (f *Failure) ExitStatus() int { return f.Exit }
@@ -48,6 +59,7 @@ func failureOf(err error) *Failure {
 	}](err); ok {
 		f.Exit = status.ExitStatus()
 	}
+	errors.As(err, &f.Errno)
 	return f
 }
 

@@ -115,7 +115,7 @@ func (pa *parent) wait() (int, error) {
 		case err != nil:
 			return 125, pa.postMortem(err)
 		case r.Failure != nil:
-			return r.Failure.Exit, r.Failure
+			return r.Failure.Exit, pa.explain(r.Failure)
 		case r.Started && len(fds) > 0:
 			pa.command.started(fds[0])
 			for _, text := range r.Warnings {
@@ -135,6 +135,14 @@ func (pa *parent) wait() (int, error) {
 			return pa.exitStatus(status), nil
 		}
 	}
+}
+
+// explain finds out why the host refused to build the sandbox, where that is not known yet.
+func (pa *parent) explain(f *Failure) error {
+	if f.Fix != "" || f.Exit != 125 {
+		return f
+	}
+	return userns.Explain(f, pa.p.Caller)
 }
 
 // exitStatus is what a shell says of such an end.

@@ -452,11 +452,18 @@ func (b *builder) pidIn(c *command) (string, error) {
 	return pid, nil
 }
 
+// setHostname leaves the name as it is where a container's filter, as podman's, keeps
+// sethostname for itself: everything else may still work in there.
 func (b *builder) setHostname() error {
 	if !b.p.has("uts") {
 		return nil
 	}
-	return unix.Sethostname([]byte(b.p.Hostname))
+	err := unix.Sethostname([]byte(b.p.Hostname))
+	if err == unix.EPERM {
+		b.warnings = append(b.warnings, "the host name stays that of the container around, whose filter refuses to set one; --uts host asks for none")
+		return nil
+	}
+	return err
 }
 
 // loopbackUp brings up lo: it is all the network that a sandbox without one has.

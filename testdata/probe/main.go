@@ -44,6 +44,7 @@ func questions() []question {
 		{"ptrace", ptrace},
 		{"connect", connect},
 		{"orphans", orphans},
+		{"refuse", refuse},
 	}
 }
 
