@@ -425,7 +425,7 @@ func (b *builder) mapInner(c *command) error {
 			return err
 		}
 	}
-	if join := b.innerNamespaces() &^ unix.CLONE_NEWCGROUP; join != 0 {
+	if join := b.innerNamespaces(); join != 0 { // with the cgroup namespace: its file system is mounted from here
 		if err := unix.Setns(c.PidFD, join); err != nil {
 			return &fs.PathError{Op: "setns", Path: "the command's namespaces", Err: err}
 		}
