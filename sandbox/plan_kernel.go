@@ -28,7 +28,7 @@ func (p *planner) kernel() error {
 	switch {
 	case p.preset.Cgroupfs == "none":
 		p.step(Step{Op: opMask, Dst: "/sys/fs/cgroup", Optional: true, Why: "policy"})
-	case p.host.Cgroup2 && p.has("cgroup"):
+	case (p.host.Cgroup2 || p.Nested) && p.has("cgroup"): // runc in here wants one, and makes do with a read-only one
 		p.step(Step{Op: opCgroup, Dst: "/sys/fs/cgroup", ReadOnly: true, NoSuid: true, NoDev: true, NoExec: true, Why: "default"})
 	case !p.host.Cgroup2 && p.has("net"):
 		p.note("/sys/fs/cgroup is empty: the host's is not cgroup v2")

@@ -98,14 +98,14 @@ func Presets() []Preset {
 		},
 		{
 			Name:          "compat",
-			Summary:       "as podman runs containers: 32-bit programs, user namespaces inside, fewer paths masked",
+			Summary:       "nearly as podman runs containers: 32-bit programs, and sandboxes inside, so that no path is masked",
 			Caps:          podmanCaps(),
 			Seccomp:       []string{"tty", "keyring", "io_uring", "sockets-compat", "podman", "nested"},
 			Compat32:      true,
 			Nested:        true,
-			Masked:        podmanMaskedPaths(),
+			Masked:        []string{}, // see WithNested
 			MaskedOfHost:  []string{},
-			ReadOnlyPaths: podmanReadOnlyPaths(),
+			ReadOnlyPaths: []string{},
 			Sysfs:         "ro",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
@@ -167,8 +167,11 @@ func (e *UnknownPresetError) Hint() string {
 // The kernel mounts a new proc or sysfs only where the present one is wholly
 // visible (mount_too_revealing), so nothing may be masked or read-only there.
 func (p Preset) WithNested(nested bool) Preset {
-	p.Nested = nested
 	confined := len(p.Seccomp) > 0
+	if p.Nested && confined && !nested {
+		p.Masked, p.ReadOnlyPaths = podmanMaskedPaths(), podmanReadOnlyPaths()
+	}
+	p.Nested = nested
 	p.Seccomp = slices.DeleteFunc(slices.Clone(p.Seccomp), func(layer string) bool { return layer == "nested" })
 	if !nested {
 		return p
