@@ -207,3 +207,19 @@ func TestWire(t *testing.T) {
 		}
 	}
 }
+
+func TestLastGroup(t *testing.T) {
+	for _, test := range []struct {
+		ids  []userns.ID
+		want uint32
+	}{
+		{[]userns.ID{{Inside: 0, Outside: 1000, Size: 1}}, 0},
+		{[]userns.ID{{Inside: 0, Outside: 1000, Size: 1}, {Inside: 1, Outside: 100000, Size: 65536}}, 65536},
+		{[]userns.ID{{Inside: 0, Outside: 1000, Size: 1}, {Inside: 1, Outside: 100000, Size: 10}, {Inside: 11, Outside: 5000, Size: 10}}, 10},
+		{[]userns.ID{{Inside: 0, Outside: 200000, Size: 1}, {Inside: 1, Outside: 100000, Size: 65536}}, 0},
+	} {
+		if got := lastGroup(test.ids); got != test.want {
+			t.Errorf("%v: %d, not %d", test.ids, got, test.want)
+		}
+	}
+}

@@ -368,6 +368,7 @@ func (b *builder) finish(c *command) error {
 		{"enter the inner user namespace", func() error { return b.mapInner(c) }},
 		{"set hostname", b.setHostname},
 		{"bring up the loopback interface", b.loopbackUp},
+		{"", b.allowPing},
 		{"", b.setSysctls},
 		{"build root", b.lateSteps},
 		{"change root", b.pivot},
@@ -482,6 +483,34 @@ func (b *builder) loopbackUp() error {
 	}
 	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+}
+
+// allowPing lets the sandbox's groups open ICMP sockets, as podman does: in a new net
+// namespace nobody may (icmp(7)). Without IPv4, or where /proc/sys is read-only, ping wants
+// CAP_NET_RAW.
+func (b *builder) allowPing() error {
+	if !b.p.has("net") {
+		return nil
+	}
+	f, err := b.tree.openFlags("/proc/sys/net/ipv4/ping_group_range", unix.O_WRONLY|unix.O_TRUNC, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	_, err = fmt.Fprintln(f, 0, lastGroup(b.p.IDs.GIDs))
+	return err
+}
+
+// lastGroup is the id that stands for the highest one outside, where the kernel compares
+// them; 0 if 0 itself does.
+func lastGroup(ids []userns.ID) (last uint32) {
+	highest, _ := userns.Outside(ids, 0)
+	for _, id := range ids {
+		if end := id.Outside + id.Size - 1; end > highest {
+			last, highest = id.Inside+id.Size-1, end
+		}
+	}
+	return last
 }
 
 // setSysctls writes /proc/sys, where it is this thread's namespaces that count.

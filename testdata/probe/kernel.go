@@ -103,6 +103,7 @@ func sockets() []attempt {
 		socket("unix", unix.AF_UNIX, unix.SOCK_STREAM, 0),
 		socket("inet-stream", unix.AF_INET, unix.SOCK_STREAM, 0),
 		socket("inet-dgram", unix.AF_INET, unix.SOCK_DGRAM, 0),
+		socket("inet-ping", unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP),
 		socket("inet-raw", unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP),
 		socket("inet6-stream", unix.AF_INET6, unix.SOCK_STREAM, 0),
 		socket("packet", unix.AF_PACKET, unix.SOCK_RAW, 0),
