@@ -113,7 +113,7 @@ func upperRefused(dir string) (string, error) {
 		dir = filepath.Dir(dir)
 	}
 	if fs.Flags&unix.ST_RDONLY != 0 {
-		return "it is read-only", nil
+		return "it is mounted read-only", nil
 	}
 	switch fs.Type {
 	case unix.OVERLAYFS_SUPER_MAGIC:

@@ -104,8 +104,8 @@ func overlayError(s *Step, err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENODEV):
 		failed.Fix = "the kernel must allow overlayfs in user namespaces (Linux 5.11 and later, module overlay)"
-	case errors.Is(err, unix.EINVAL) && s.Upper == inMemory:
-		failed.Fix = "a directory with other file systems mounted in it cannot be overlaid without root"
+	case errors.Is(err, unix.EINVAL) && mountedBelow(s.Layers[0]) != "":
+		failed.Fix = mountedBelow(s.Layers[0]) + " is mounted in it, and without root nobody sees what lies under a mount: name a directory without, or leave O out"
 	case errors.Is(err, unix.EINVAL):
 		failed.Fix = "upper and work directory must lie on one file system that has extended attributes; see the kernel's log"
 	}

@@ -43,21 +43,16 @@ func (b *builder) ids() userns.Map {
 	return userns.Map{UIDs: same(b.p.IDs.UIDs), GIDs: same(b.p.IDs.GIDs)}
 }
 
-func same(ids []userns.ID) []userns.ID {
-	var to []userns.ID
-	for _, id := range ids {
-		to = append(to, userns.ID{Inside: id.Inside, Outside: id.Inside, Size: id.Size})
-	}
-	return to
-}
-
 // outside is the owner whom the command knows by these ids.
 func (b *builder) outside(uid, gid uint32) (owner, error) {
 	ids := b.ids()
 	outUID, ok := userns.Outside(ids.UIDs, uid)
 	outGID, ok2 := userns.Outside(ids.GIDs, gid)
-	if !ok || !ok2 {
-		return owner{}, Errorf("owner %d:%d: it has no id in the sandbox", uid, gid)
+	switch {
+	case !ok:
+		return owner{}, unmapped("user", "uid", uid, ids.UIDs).withoutKeepID()
+	case !ok2:
+		return owner{}, unmapped("group", "gid", gid, ids.GIDs).withoutKeepID()
 	}
 	return owner{outUID, outGID}, nil
 }

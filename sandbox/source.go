@@ -70,10 +70,23 @@ func sourceError(step *Step, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && step.Op == opNode:
 		return &Error{Text: text, Err: err, Fix: "the host has no such device"}
+	case errors.Is(err, unix.EINVAL) && step.NonRecursive && mountedBelow(step.Src) != "":
+		return &Error{Text: text, Err: err, Fix: mountedBelow(step.Src) + " is mounted in it, and without root nobody sees what lies under a mount: leave bind-nonrecursive out"}
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(step.Why, "--"):
 		return &Error{Text: text, Err: err, Fix: "the source of " + step.Why + " must exist; create it or drop the flag"}
 	}
 	return fmt.Errorf("%s: %w", text, err)
+}
+
+// mountedBelow returns a mount point in dir, "" if there is none.
+func mountedBelow(dir string) string {
+	info, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(info)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], strings.TrimSuffix(dir, "/")+"/") && fields[4] != dir {
+			return fields[4]
+		}
+	}
+	return ""
 }
 
 // cloneMount returns a mount of src, with the mounts below it, in no tree (open_tree(2)).

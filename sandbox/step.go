@@ -136,11 +136,17 @@ func (b *builder) userTarget(s *Step, isDir bool) (*os.File, error) {
 	} else {
 		target, err = b.tree.file(s.Dst)
 	}
-	switch {
-	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES):
-		return nil, &Error{Text: "make a place for it", Err: err, Fix: "the root does not have " + s.Dst + " and cannot be written: make it there, or use --rootfs DIR:O"}
-	case err != nil:
+	if err != nil {
+		return nil, b.noPlace(s.Dst, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(target.Fd()), &st); err != nil {
+		target.Close()
 		return nil, err
+	}
+	if !isDir && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		target.Close()
+		return nil, b.noPlace(s.Dst, unix.EISDIR)
 	}
 	if err := b.checkFound(target); err != nil {
 		target.Close()
@@ -176,6 +182,22 @@ func (b *builder) userDirectory(dst string, mode uint32) error {
 		return err
 	}
 	return dir.Close()
+}
+
+// noPlace says why nothing can be mounted at dst.
+func (b *builder) noPlace(dst string, err error) error {
+	failed := &Error{Text: "make a place for it", Err: err}
+	switch {
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
+		failed.Fix = "a directory goes over a directory of the root, and a file over a file"
+	case !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES):
+		return err
+	case b.p.Steps[0].Op == opOverlay:
+		failed.Fix = "the root does not have " + dst + ", and the directory it belongs in is nobody's in the sandbox: make it there"
+	default:
+		failed.Fix = "the root does not have " + dst + " and cannot be written: make it there, or use --rootfs DIR:O"
+	}
+	return failed
 }
 
 func (b *builder) node(i int, s *Step) error {
@@ -214,7 +236,9 @@ func (b *builder) tmpfs(s *Step) error {
 	}
 	var target *os.File
 	if s.Dst == "/dev" {
-		target, err = b.tree.kernelDirectory(s.Dst)
+		if target, err = b.tree.kernelDirectory(s.Dst); err != nil {
+			err = b.noPlace(s.Dst, err)
+		}
 	} else {
 		target, err = b.userTarget(s, true)
 	}

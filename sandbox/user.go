@@ -79,9 +79,7 @@ func (who *identity) check(ids userns.Map) error {
 	}
 	for _, gid := range who.Groups {
 		if _, ok := userns.Outside(ids.GIDs, gid); !ok {
-			err := unmapped("group", "gid", gid, ids.GIDs)
-			err.Fix, _, _ = strings.Cut(err.Fix, ", or ") // keep-id:gid= is for the first group
-			return err
+			return unmapped("group", "gid", gid, ids.GIDs).withoutKeepID()
 		}
 	}
 	return nil
@@ -104,6 +102,12 @@ func unmapped(kind, flag string, id uint32, known []userns.ID) *Error {
 		Text: fmt.Sprintf("%s %d does not exist in the sandbox: ids below %d are mapped", kind, id, below),
 		Fix:  fmt.Sprintf("%s, or --userns keep-id:%s=%d", more, flag, id),
 	}
+}
+
+// withoutKeepID is the error without keep-id:uid= and gid=, which are for the user alone.
+func (e *Error) withoutKeepID() *Error {
+	e.Fix, _, _ = strings.Cut(e.Fix, ", or ")
+	return e
 }
 
 // isNumber reports whether no file need be read for text, which is as for whoIs.
