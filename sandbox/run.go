@@ -72,9 +72,11 @@ func (pa *parent) start() error {
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
 	pa.warnOf(sweep(pa.p))
-	var err error
-	if pa.dir, err = makeRunDir(pa.p); err != nil {
-		return nil, err
+	if pa.dir == nil { // it may be there, and locked: a stage is started anew where the first way is refused
+		var err error
+		if pa.dir, err = makeRunDir(pa.p); err != nil {
+			return nil, err
+		}
 	}
 	o := order{Plan: *pa.p}
 	if pa.tty != nil {
