@@ -66,6 +66,12 @@ func (pa *parent) start() error {
 		stage.Stdio = pa.stdio.files
 	}
 	pa.child, err = stage.StartWith(pa.prepare)
+	if errors.Is(err, unix.EPIPE) { // it has ended before it was told to go on, and said why
+		down.Close()
+		if r, _, _ := receive(pa.reports); r.Failure != nil {
+			return pa.explain(r.Failure)
+		}
+	}
 	return err
 }
 
