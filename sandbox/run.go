@@ -66,23 +66,15 @@ func (pa *parent) start() error {
 		stage.Stdio = pa.stdio.files
 	}
 	pa.child, err = stage.StartWith(pa.prepare)
-	if errors.Is(err, unix.EPIPE) { // it has ended before it was told to go on, and said why
-		down.Close()
-		if r, _, _ := receive(pa.reports); r.Failure != nil {
-			return pa.explain(r.Failure)
-		}
-	}
 	return err
 }
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
 	pa.warnOf(sweep(pa.p))
-	if pa.dir == nil { // it may be there, and locked: a stage is started anew where the first way is refused
-		var err error
-		if pa.dir, err = makeRunDir(pa.p); err != nil {
-			return nil, err
-		}
+	var err error
+	if pa.dir, err = makeRunDir(pa.p); err != nil {
+		return nil, err
 	}
 	o := order{Plan: *pa.p}
 	if pa.tty != nil {
