@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -45,24 +44,7 @@ func (w *writer) put() error {
 		if err := w.stage(p, lacking, staged); err != nil {
 			return err
 		}
-		if err := w.sync(); err != nil {
-			return err
-		}
 	}
-}
-
-// sync waits until the staged layers are on the disk. Records that name them are written, and
-// waited for, by the library: after a power cut an image is absent or whole.
-func (w *writer) sync() error {
-	dir, err := os.Open(w.path("staging"))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return &fs.PathError{Op: "syncfs", Path: dir.Name(), Err: err}
-	}
-	return nil
 }
 
 // layerIDs names layers as podman does: by what they contain and what they lie on.
