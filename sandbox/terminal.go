@@ -1,145 +1,49 @@
 package sandbox
 
 import (
-	"fmt"
-	"io"
+	"io/fs"
 	"os"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
+
+	"sbx/userns"
 )
 
-// tty is the caller's terminal, between which and the command's own one the parent copies.
-type tty struct {
-	interactive bool
-	copied      chan struct{}
+// terminal is the command's own: its master goes up to the parent, which copies.
+type terminal struct{ master, slave *os.File }
 
-	mu     sync.Mutex  // signals come at any time
-	master *os.File    // of the command's terminal; nil until there is one
-	cooked *term.State // what the caller's was like; nil unless it is in raw mode
-}
-
-// newTTY returns nil if the command gets no terminal.
-func newTTY(p *Plan) *tty {
-	if !p.Command.Terminal {
-		return nil
+// openTerminal opens a terminal of the sandbox's own devpts. The slave comes from the
+// master, never by a name that an image could have made (CVE-2025-52565).
+func (b *builder) openTerminal(devpts *os.File) (*terminal, error) {
+	fd, err := unix.Openat(int(devpts.Fd()), "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: "/dev/pts/ptmx", Err: err}
 	}
-	return &tty{interactive: p.Parent.Interactive, copied: make(chan struct{})}
+	t := &terminal{master: os.NewFile(uintptr(fd), "ptmx")}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, &fs.PathError{Op: "unlock", Path: "/dev/pts/ptmx", Err: err}
+	}
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return nil, &fs.PathError{Op: "TIOCGPTPEER", Path: "/dev/pts/ptmx", Err: errno}
+	}
+	t.slave = os.NewFile(slave, "terminal")
+	if b.winsize != nil {
+		return t, unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, b.winsize)
+	}
+	return t, nil
 }
 
-// size is that of the caller's terminal, or nil.
-func (t *tty) size() *unix.Winsize {
+// takeOver makes the terminal the process's own, on descriptors 0 to 2. The process leads
+// a new session.
+func (t *terminal) takeOver(p *userns.Program) {
 	for fd := range 3 {
-		if ws, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil {
-			return ws
-		}
+		p.Do("dup3", unix.SYS_DUP3, int(t.slave.Fd()), fd, 0)
 	}
-	return nil
+	p.Do("take the terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 }
 
-func (t *tty) resize() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.fit()
-}
-
-func (t *tty) fit() {
-	if ws := t.size(); ws != nil && t.master != nil {
-		unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, ws)
-	}
-}
-
-// connect begins to copy.
-func (t *tty) connect(master *os.File) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.master = master
-	t.fit()
-	if t.interactive {
-		if err := t.makeRaw(); err != nil {
-			return err
-		}
-		go typeIn(master, t.cooked != nil)
-	}
-	go func() {
-		io.Copy(os.Stdout, master)
-		close(t.copied)
-	}()
-	return nil
-}
-
-// makeRaw makes every key of the caller's terminal the command's, ^C and ^Z too.
-func (t *tty) makeRaw() (err error) {
-	if !term.IsTerminal(0) {
-		return nil
-	}
-	if t.cooked, err = term.MakeRaw(0); err != nil {
-		return fmt.Errorf("raw mode of the terminal: %w", err)
-	}
-	return nil
-}
-
-// typeIn copies the caller's input. Where that is no terminal, its end is said as one says
-// it: with ^D, which in an unfinished line only sends off what there is of it.
-func typeIn(master io.Writer, raw bool) {
-	text, end := make([]byte, 32<<10), "\x04"
-	for {
-		n, err := os.Stdin.Read(text)
-		if n > 0 {
-			if _, err := master.Write(text[:n]); err != nil {
-				return
-			}
-			end = "\x04\x04"
-			if text[n-1] == '\n' {
-				end = "\x04"
-			}
-		}
-		if err == io.EOF && !raw {
-			io.WriteString(master, end)
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// aside gives the caller's terminal back while stop goes on.
-func (t *tty) aside(stop func()) (err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	raw := t.cooked != nil
-	t.cook()
-	stop()
-	if raw {
-		err = t.makeRaw()
-	}
-	t.fit()
-	return err
-}
-
-// drain waits until all that the command has written is out. Nothing of it lives any
-// longer, so that end comes.
-func (t *tty) drain() {
-	if t.master == nil {
-		return
-	}
-	select {
-	case <-t.copied:
-	case <-time.After(5 * time.Second): // stdout is stuck
-	}
-}
-
-func (t *tty) restore() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.cook()
-}
-
-func (t *tty) cook() {
-	if t.cooked != nil {
-		term.Restore(0, t.cooked)
-		t.cooked = nil
-	}
+func (t *terminal) close() {
+	t.master.Close()
+	t.slave.Close()
 }
