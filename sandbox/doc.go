@@ -10,8 +10,8 @@
 // # The life of a run
 //
 //	sbx                      the caller's process, in the host's namespaces
-//	│                        run.go: starts sbx-init, forwards signals, copies between
-//	│                        terminals, waits, removes the run's directory
+//	│                        run.go: starts sbx-init, forwards signals, copies what is
+//	│                        typed and printed, waits, removes the run's directory
 //	│
 //	└─ sbx-init              clone: new user, mount, pid, ipc, uts, net, cgroup namespaces.
 //	   │                     First of its pid namespace, and alone in it: its death, by

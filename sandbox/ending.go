@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -32,11 +31,20 @@ func (e signalEnding) Error() string   { return e.sig.String() }
 func (e signalEnding) ExitStatus() int { return 128 + int(e.sig) }
 func (e signalEnding) orNil() error    { return nil }
 
+// outputError says that the caller's stdout takes no more.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string   { return fmt.Sprintf("the command's output: %v", e.err) }
+func (e *outputError) Unwrap() error   { return e.err }
+func (e *outputError) ExitStatus() int { return 125 }
+func (e *outputError) orNil() error    { return e }
+
 // commandHandle is the running command, as far as the parent reaches it.
 type commandHandle struct {
 	mu     sync.Mutex
 	pidfd  int // 0 until it has started
 	reason ending
+	over   chan struct{} // closed when there is a reason
 }
 
 func (c *commandHandle) started(pidfd int) {
@@ -50,6 +58,7 @@ func (c *commandHandle) endFor(reason ending) {
 	defer c.mu.Unlock()
 	if c.reason == nil {
 		c.reason = reason
+		close(c.over)
 	}
 }
 
@@ -59,15 +68,12 @@ func (c *commandHandle) endedFor() ending {
 	return c.reason
 }
 
-// signal sends sig, and reports whether there was a command to send it to.
+// signal sends sig, and reports whether there was a command to send it to: not any more,
+// too, when only its output is still on the way.
 func (c *commandHandle) signal(sig unix.Signal) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pidfd == 0 {
-		return false
-	}
-	unix.PidfdSendSignal(c.pidfd, sig, nil, 0)
-	return true
+	return c.pidfd != 0 && unix.PidfdSendSignal(c.pidfd, sig, nil, 0) == nil
 }
 
 // deadly reports whether sig would kill the command if it were not the first process of a
@@ -108,32 +114,4 @@ func (c *commandHandle) pid() string {
 		return ""
 	}
 	return pid
-}
-
-// watchStdout waits for a report, and ends the sandbox when nobody reads its output any
-// more: the command may never notice, since SIGPIPE spares a first process.
-func (pa *parent) watchStdout() {
-	fds := []unix.PollFd{{Fd: int32(pa.reports.Fd()), Events: unix.POLLIN}, {Fd: 1}}
-	var st unix.Stat_t
-	if pa.p.Command.Terminal || pa.p.Command.Init || slices.Contains(pa.p.Parent.Detached, "stdout") || unix.Fstat(1, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return
-	}
-	for {
-		_, err := unix.Poll(fds, -1)
-		switch {
-		case err == unix.EINTR:
-		case err != nil, fds[0].Revents != 0:
-			return
-		case fds[1].Revents&unix.POLLERR != 0:
-			pa.end(signalEnding{unix.SIGPIPE})
-			return
-		}
-	}
-}
-
-// readerGone reports whether fd is the end of a pipe that nobody reads.
-func readerGone(fd int32) bool {
-	fds := []unix.PollFd{{Fd: fd}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n == 1 && fds[0].Revents&unix.POLLERR != 0
 }

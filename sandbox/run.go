@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,10 @@ type parent struct {
 	reports *os.File
 	child   *userns.Child // sbx-init
 	command commandHandle
-	tty     *tty        // nil unless the command has a terminal,
-	stdio   *stdioFiles // or else these
-	ended   bool        // by itself: none of its processes lives
+	tty     *tty           // nil unless the command has a terminal,
+	stdio   *stdioFiles    // or else these
+	copies  sync.WaitGroup // of what it writes
+	ended   bool           // by itself: none of its processes lives
 }
 
 // Run runs the sandbox and returns the exit status of its command, 128 and the number if a
@@ -32,6 +34,7 @@ type parent struct {
 func Run(p *Plan, warn func(string)) (int, error) {
 	runtime.LockOSThread()
 	pa := &parent{p: p, warn: warn, tty: newTTY(p)}
+	pa.command.over = make(chan struct{})
 	defer pa.close()
 	if err := pa.start(); err != nil {
 		return 125, err
@@ -104,9 +107,7 @@ func (p *Plan) cloneFlags() uintptr {
 
 // wait follows the reports of sbx-init to the end.
 func (pa *parent) wait() (int, error) {
-	var status unix.WaitStatus
 	for {
-		pa.watchStdout()
 		r, fds, err := receive(pa.reports)
 		if reason := pa.command.endedFor(); reason != nil && err != nil {
 			return reason.ExitStatus(), reason.orNil()
@@ -121,18 +122,12 @@ func (pa *parent) wait() (int, error) {
 			for _, text := range r.Warnings {
 				pa.warn(text)
 			}
-			if len(fds) > 1 && pa.tty != nil {
-				if err := pa.tty.connect(os.NewFile(uintptr(fds[1]), "terminal")); err != nil {
-					return 125, err
-				}
+			if err := pa.connect(fds[1:]); err != nil {
+				return 125, err
 			}
 		case r.Status != nil:
-			status = unix.WaitStatus(*r.Status)
 			pa.ended = pa.p.has("pid") // else some of its processes may not be dead yet
-			if pa.tty != nil {
-				pa.tty.drain()
-			}
-			return pa.exitStatus(status), nil
+			return exitStatus(unix.WaitStatus(*r.Status)), nil
 		}
 	}
 }
@@ -146,17 +141,11 @@ func (pa *parent) explain(f *Failure) error {
 }
 
 // exitStatus is what a shell says of such an end.
-func (pa *parent) exitStatus(status unix.WaitStatus) int {
-	code := status.ExitStatus()
+func exitStatus(status unix.WaitStatus) int {
 	if status.Signaled() {
-		code = 128 + int(status.Signal())
+		return 128 + int(status.Signal())
 	}
-	// A first process is not killed by SIGPIPE, which is what ends writers elsewhere: it
-	// sees the write fail, and most programs make a 1 of that.
-	if code == 1 && !pa.p.Command.Terminal && !pa.p.Command.Init && readerGone(1) {
-		return 128 + int(unix.SIGPIPE)
-	}
-	return code
+	return status.ExitStatus()
 }
 
 // postMortem says how sbx-init ended, which should have reported it.
@@ -198,11 +187,12 @@ func (pa *parent) warnOf(err error) {
 }
 
 func (pa *parent) close() {
-	if pa.tty != nil {
-		pa.tty.restore()
-	}
 	if pa.child != nil {
 		unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
+	}
+	pa.drain()
+	if pa.tty != nil {
+		pa.tty.restore()
 	}
 	// Where no process of the sandbox is left, its files can go while the kernel takes
 	// the mounts down.
@@ -212,9 +202,6 @@ func (pa *parent) close() {
 	if pa.child != nil {
 		pa.child.Wait()
 		unix.Close(pa.child.PidFD)
-	}
-	if pa.stdio != nil && len(pa.stdio.ours) > 0 {
-		pa.stdio.drain()
 	}
 	if !pa.ended && pa.dir != nil {
 		pa.warnOf(pa.dir.remove(pa.p))

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -14,7 +13,6 @@ import (
 // tty is the caller's terminal, between which and the command's own one the parent copies.
 type tty struct {
 	interactive bool
-	copied      chan struct{}
 
 	mu     sync.Mutex  // signals come at any time
 	master *os.File    // of the command's terminal; nil until there is one
@@ -26,7 +24,7 @@ func newTTY(p *Plan) *tty {
 	if !p.Command.Terminal {
 		return nil
 	}
-	return &tty{interactive: p.Parent.Interactive, copied: make(chan struct{})}
+	return &tty{interactive: p.Parent.Interactive}
 }
 
 // size is that of the caller's terminal, or nil.
@@ -51,7 +49,7 @@ func (t *tty) fit() {
 	}
 }
 
-// connect begins to copy.
+// connect begins to copy what is typed.
 func (t *tty) connect(master *os.File) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -63,10 +61,6 @@ func (t *tty) connect(master *os.File) error {
 		}
 		go typeIn(master, t.cooked != nil)
 	}
-	go func() {
-		io.Copy(os.Stdout, master)
-		close(t.copied)
-	}()
 	return nil
 }
 
@@ -117,18 +111,6 @@ func (t *tty) aside(stop func()) (err error) {
 	}
 	t.fit()
 	return err
-}
-
-// drain waits until all that the command has written is out. Nothing of it lives any
-// longer, so that end comes.
-func (t *tty) drain() {
-	if t.master == nil {
-		return
-	}
-	select {
-	case <-t.copied:
-	case <-time.After(5 * time.Second): // stdout is stuck
-	}
 }
 
 func (t *tty) restore() {
