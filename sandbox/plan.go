@@ -39,28 +39,28 @@ type Plan struct {
 
 // Command is what the last stage becomes.
 type Command struct {
-	Args           []string      `json:"args"`
-	Env            []string      `json:"env"`
-	SecretEnv      SecretEnv     `json:"secretEnv,omitempty"`      // over Env
-	HomeFromPasswd bool          `json:"homeFromPasswd,omitempty"` // nobody set HOME: it is what passwd in the root says
-	Workdir        string        `json:"workdir"`
-	User           string        `json:"user"`
-	Groups         []string      `json:"groups,omitempty"`
-	KeepGroups     bool          `json:"keepGroups,omitempty"`
-	Umask          Mode          `json:"umask"`
-	Limits         []Limit       `json:"limits,omitempty"`
-	OOMScoreAdj    *int          `json:"oomScoreAdj,omitempty"`
-	Caps           CapSet        `json:"capabilities"`     // bounding set; root has them all
-	Ambient        CapSet        `json:"ambient"`          // what another user gets of them
-	NoRoot         bool          `json:"noRoot,omitempty"` // exec gives root no capabilities
-	NoNewPrivs     bool          `json:"noNewPrivileges"`
-	Seccomp        string        `json:"seccomp"` // what the filter is: default, unconfined, ...
-	Filter         policy.Filter `json:"filter"`
-	Label          string        `json:"label,omitempty"`    // SELinux
-	AppArmor       string        `json:"apparmor,omitempty"` // profile
-	Init           bool          `json:"init,omitempty"`
-	Terminal       bool          `json:"terminal,omitempty"`
-	KeepFDs        []int         `json:"keepFDs,omitempty"`
+	Args           []string        `json:"args"`
+	Env            []string        `json:"env"`
+	SecretEnv      SecretEnv       `json:"secretEnv,omitempty"`      // over Env
+	HomeFromPasswd bool            `json:"homeFromPasswd,omitempty"` // nobody set HOME: it is what passwd in the root says
+	Workdir        string          `json:"workdir"`
+	User           string          `json:"user"`
+	Groups         []string        `json:"groups,omitempty"`
+	KeepGroups     bool            `json:"keepGroups,omitempty"`
+	Umask          Mode            `json:"umask"`
+	Limits         []Limit         `json:"limits,omitempty"`
+	OOMScoreAdj    *int            `json:"oomScoreAdj,omitempty"`
+	Caps           CapSet          `json:"capabilities"`     // bounding set; root has them all
+	Ambient        CapSet          `json:"ambient"`          // what another user gets of them, and root with NoRoot
+	NoRoot         bool            `json:"noRoot,omitempty"` // exec gives root no capabilities
+	NoNewPrivs     bool            `json:"noNewPrivileges"`
+	Seccomp        string          `json:"seccomp"` // what the filter is: default, unconfined, ...
+	Filters        []policy.Filter `json:"filters"`
+	Label          string          `json:"label,omitempty"`    // SELinux
+	AppArmor       string          `json:"apparmor,omitempty"` // profile
+	Init           bool            `json:"init,omitempty"`
+	Terminal       bool            `json:"terminal,omitempty"`
+	KeepFDs        []int           `json:"keepFDs,omitempty"`
 }
 
 // Limit is one limit of the command's, who wants it, and what holds the command to it.

@@ -24,7 +24,7 @@ func (p *planner) security() error {
 	if p.preset.NoNewPrivs && !c.NoNewPrivs {
 		return Errorf("--security-opt no-new-privileges=false: preset %s does not let go of it", p.preset.Name)
 	}
-	if c.Seccomp, c.Filter, err = p.filter(); err != nil {
+	if c.Seccomp, c.Filters, err = p.filters(); err != nil {
 		return err
 	}
 	c.AppArmor = sec.AppArmor
@@ -47,27 +47,30 @@ func explicit(granted uint64, add []string) (uint64, error) {
 	return asked & granted, err
 }
 
-// filter is the seccomp filter, and what it is called.
-func (p *planner) filter() (string, policy.Filter, error) {
+// filters are the seccomp filters, in the order in which they are loaded, and what they are
+// called. No namespace keeps the caller's keys apart: they are out of reach by every filter.
+func (p *planner) filters() (string, []policy.Filter, error) {
+	sec := &p.spec.Security
 	caps, kernel := uint64(p.Command.Caps), policy.Kernel{Major: p.host.Kernel[0], Minor: p.host.Kernel[1]}
-	switch p.spec.Security.Seccomp {
-	case "profile":
-		filter, err := policy.Compile(p.spec.Security.Profile, policy.Options{Arch: p.host.Arch, Caps: caps, Compat32: true, Kernel: kernel})
+	if sec.Seccomp == "" && len(p.preset.Seccomp) > 0 {
+		filter, err := policy.Seccomp(p.preset, caps, p.preset.Compat32 || p.spec.Image.Arch == "386")
+		return p.preset.Name, []policy.Filter{filter}, err
+	}
+	keyring, err := policy.KeyringFilter()
+	if err != nil {
+		return "", nil, err
+	}
+	switch sec.Seccomp {
+	case "profile": // after the other one, since it may forbid to load any more
+		filter, err := policy.Compile(sec.Profile, policy.Options{Arch: p.host.Arch, Caps: caps, Compat32: true, Kernel: kernel})
 		if err != nil {
 			err = fmt.Errorf("--security-opt seccomp: %w", err)
 		}
-		return "profile", filter, err
-	case "":
-		if len(p.preset.Seccomp) > 0 {
-			filter, err := policy.Seccomp(p.preset, caps, p.preset.Compat32 || p.spec.Image.Arch == "386")
-			return p.preset.Name, filter, err
-		}
-		fallthrough
-	case "unconfined":
-		filter, err := policy.KeyringFilter()
-		return "unconfined", filter, err
+		return "profile", []policy.Filter{keyring, filter}, err
+	case "", "unconfined":
+		return "unconfined", []policy.Filter{keyring}, nil
 	}
-	return "", policy.Filter{}, Errorf("--security-opt seccomp: unknown mode %q", p.spec.Security.Seccomp)
+	return "", nil, Errorf("--security-opt seccomp: unknown mode %q", sec.Seccomp)
 }
 
 // label is the SELinux context of --security-opt label=type:T and its like. Without one

@@ -157,7 +157,11 @@ func (c *Command) write(t *page) {
 		t.row("no root", "exec gives root no capabilities")
 	}
 	t.row("no_new_privs", fmt.Sprint(c.NoNewPrivs))
-	t.row("seccomp", fmt.Sprintf("%s, %d instructions", c.Seccomp, c.Filter.Len()))
+	var lengths []string
+	for _, f := range c.Filters {
+		lengths = append(lengths, strconv.Itoa(f.Len()))
+	}
+	t.row("seccomp", fmt.Sprintf("%s, %s instructions", c.Seccomp, strings.Join(lengths, " and ")))
 	if c.Label != "" {
 		t.row("selinux", c.Label)
 	}

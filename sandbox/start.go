@@ -316,17 +316,15 @@ func (b *builder) keepFDs(p *userns.Program) {
 }
 
 func (b *builder) seccomp(p *userns.Program) {
-	filter := b.p.Command.Filter
-	if len(filter.Code) == 0 {
-		return
+	for _, filter := range b.p.Command.Filters {
+		// struct sock_fprog: a count, and the instructions.
+		prog := struct {
+			n    uint16
+			code uintptr
+		}{uint16(filter.Len()), uintptr(unsafe.Pointer(unsafe.SliceData(filter.Code)))}
+		p.Keep(filter.Code)
+		p.Do("load the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, int(filter.Flags), userns.Bytes(&prog))
 	}
-	// struct sock_fprog: a count, and the instructions.
-	prog := struct {
-		n    uint16
-		code uintptr
-	}{uint16(filter.Len()), uintptr(unsafe.Pointer(unsafe.SliceData(filter.Code)))}
-	p.Keep(filter.Code)
-	p.Do("load the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, int(filter.Flags), userns.Bytes(&prog))
 }
 
 // candidates are the files that name may mean, in order (execvp(3)).
