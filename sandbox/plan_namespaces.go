@@ -29,6 +29,9 @@ func (p *planner) namespaces() error {
 			p.Namespaces = append(p.Namespaces, ns.name)
 		}
 	}
+	if !p.has("pid") {
+		p.warn("--pid host: the command sees the processes of the host, and can signal the caller's")
+	}
 	if p.has("uts") {
 		p.Hostname = cmp.Or(spec.Hostname, p.host.shortID())
 	} else if spec.Hostname != "" {

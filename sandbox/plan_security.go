@@ -8,6 +8,32 @@ import (
 	"sbx/sandbox/policy"
 )
 
+// strict refuses the flags that would give back what the preset is there to take away.
+func (p *planner) strict() error {
+	if !p.preset.Strict {
+		return nil
+	}
+	spec := p.spec
+	for _, f := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--pid host", spec.PID == "host"},
+		{"--network host", spec.Network == "host"},
+		{"--ipc host", spec.IPC == "host"},
+		{"--uts host", spec.UTS == "host"},
+		{"--cgroupns host", spec.CgroupNS == "host"},
+		{"--security-opt no-new-privileges=false", !or(spec.Security.NoNewPrivs, true)},
+		{"--security-opt nested=true", or(spec.Security.Nested, false)},
+		{"--read-only=false", !or(spec.ReadOnly, true)},
+	} {
+		if f.given {
+			return Errorf("%s: preset %s does not allow it", f.flag, p.preset.Name)
+		}
+	}
+	return nil
+}
+
 // security takes what the preset says, and what the user's flags change of it.
 func (p *planner) security() error {
 	sec, c := &p.spec.Security, &p.Command
@@ -21,9 +47,6 @@ func (p *planner) security() error {
 	}
 	c.Caps, c.Ambient, c.NoRoot = CapSet(caps), CapSet(ambient), p.preset.NoRoot
 	c.NoNewPrivs = or(sec.NoNewPrivs, p.preset.NoNewPrivs)
-	if p.preset.NoNewPrivs && !c.NoNewPrivs {
-		return Errorf("--security-opt no-new-privileges=false: preset %s does not let go of it", p.preset.Name)
-	}
 	if c.Seccomp, c.Filters, err = p.filters(); err != nil {
 		return err
 	}

@@ -36,13 +36,14 @@ func NewPlan(spec Spec, host Host) (*Plan, error) {
 			Preset: preset.Name, Nested: preset.Nested, Runs: filepath.Dir(host.RunDir),
 		},
 		spec: &spec, host: &host, preset: preset,
-		readOnly: spec.ReadOnly || preset.ReadOnlyRoot, ofWhom: "policy",
+		readOnly: or(spec.ReadOnly, preset.ReadOnlyRoot), ofWhom: "policy",
 		ofImage: len(spec.Root.Layers) > 0,
 	}
-	if spec.ReadOnly {
+	if spec.ReadOnly != nil {
 		p.ofWhom = "--read-only"
 	}
 	for _, part := range []func() error{
+		p.strict,
 		p.ids,
 		p.namespaces,
 		p.security,

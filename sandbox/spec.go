@@ -54,7 +54,7 @@ type Spec struct {
 	Mounts         []Mount // in the order they were written
 	Devices        []Device
 	Secrets        []Secret
-	ReadOnly       bool
+	ReadOnly       *bool  // nil is what the preset says
 	ReadOnlyTmpfs  *bool  // tmpfs on /run, /tmp, /var/tmp under ReadOnly; nil is true
 	ShmSize        *int64 // bytes; 0 is no limit
 	Sysctls        []KeyValue

@@ -274,17 +274,15 @@ func (b *builder) setIDs(p *userns.Program, who *identity) {
 		p.Do("securebits", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, noRoot)
 	}
 	p.Do("setresgid", unix.SYS_SETRESGID, who.GID, who.GID, who.GID)
-	caps := uint64(c.Caps)
+	caps, inheritable := uint64(c.Caps), uint64(0)
+	if who.UID != 0 || c.NoRoot { // exec leaves the ambient ones alone
+		caps, inheritable = uint64(c.Ambient), uint64(c.Ambient)
+	}
 	if who.UID != 0 {
-		caps = uint64(c.Ambient)
 		p.Do("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	}
 	p.Do("setresuid", unix.SYS_SETRESUID, who.UID, who.UID, who.UID)
 	p.Try("clear ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	inheritable := uint64(0)
-	if who.UID != 0 {
-		inheritable = uint64(c.Ambient)
-	}
 	var data [2]unix.CapUserData
 	for i := range data {
 		data[i] = unix.CapUserData{Effective: uint32(caps >> (32 * i)), Permitted: uint32(caps >> (32 * i)), Inheritable: uint32(inheritable >> (32 * i))}

@@ -11,6 +11,7 @@ import (
 type Preset struct {
 	Name    string `json:"name"`
 	Summary string `json:"summary"`
+	Strict  bool   `json:"strict"` // no flag shares the host's namespaces, lifts NoNewPrivs and ReadOnlyRoot, or nests
 
 	Caps       []string `json:"caps"`       // granted to the sandbox's root, and the bounding set of all
 	NoNewPrivs bool     `json:"noNewPrivs"` // PR_SET_NO_NEW_PRIVS: setuid files and file capabilities give nothing
@@ -75,6 +76,7 @@ func Presets() []Preset {
 		{
 			Name:          "untrusted",
 			Summary:       "for code one does not trust: no capabilities, read-only root, no way to gain privileges",
+			Strict:        true,
 			Caps:          []string{},
 			NoNewPrivs:    true,
 			NoRoot:        true,
