@@ -92,17 +92,25 @@ func killDescendants() {
 		if _, err := unix.Wait4(-1, &none, unix.WNOHANG, nil); err != nil {
 			return // no children
 		}
-		threads, _ := filepath.Glob("/proc/self/task/*/children")
-		for _, file := range threads {
-			text, _ := os.ReadFile(file)
-			for _, pid := range strings.Fields(string(text)) {
-				if n, err := strconv.Atoi(pid); err == nil {
-					unix.Kill(n, unix.SIGKILL)
-				}
-			}
+		for _, pid := range children("self") {
+			unix.Kill(pid, unix.SIGKILL)
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// children lists those of a process of /proc.
+func children(process string) (pids []int) {
+	threads, _ := filepath.Glob("/proc/" + process + "/task/*/children")
+	for _, file := range threads {
+		text, _ := os.ReadFile(file)
+		for field := range strings.FieldsSeq(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // builder builds one sandbox. Its fields fill up in the order of build.

@@ -5,6 +5,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,7 @@ func otherSignals() []os.Signal {
 		case unix.SIGKILL, unix.SIGSTOP: // cannot be caught
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // ours; the runtime's; a write's
 		case unix.SIGTTIN, unix.SIGTTOU: // stop sbx in the background, as they should
-		case 32, 33: // of the C library
+		case 32, 33, 34: // of C libraries: the Go runtime takes none of them
 		default:
 			others = append(others, n)
 		}
@@ -81,9 +82,10 @@ func forward(c <-chan os.Signal, pa *parent) {
 	}
 }
 
-// suspend stops the command and then sbx, as ^Z stops any job, and goes on with both.
+// suspend stops the sandbox and then sbx, as ^Z stops any job, and goes on with both.
 func (pa *parent) suspend() {
-	if !pa.command.signal(unix.SIGSTOP) {
+	stopped := pa.stopAll()
+	if len(stopped) == 0 {
 		return
 	}
 	if pa.tty == nil {
@@ -91,7 +93,28 @@ func (pa *parent) suspend() {
 	} else {
 		pa.warnOf(pa.tty.aside(stop))
 	}
-	pa.command.signal(unix.SIGCONT)
+	for _, pid := range stopped {
+		unix.Kill(pid, unix.SIGCONT)
+	}
+}
+
+// stopAll stops what runs in the sandbox, wherever it has put itself. None that has been told
+// to can fork any more (copy_process, kernel/fork.c), so that in the end all are found.
+func (pa *parent) stopAll() (stopped []int) {
+	for {
+		known := len(stopped)
+		for queue := []int{pa.child.Pid}; len(queue) > 0; queue = queue[1:] {
+			for _, pid := range children(strconv.Itoa(queue[0])) {
+				if queue = append(queue, pid); !slices.Contains(stopped, pid) {
+					unix.Kill(pid, unix.SIGSTOP)
+					stopped = append(stopped, pid)
+				}
+			}
+		}
+		if len(stopped) == known {
+			return stopped
+		}
+	}
 }
 
 // stop returns when sbx has been continued. The signal is for this thread: one for the
