@@ -417,7 +417,10 @@ func (b *builder) userFile(s *Step) error {
 	}
 	with := *s
 	with.Mode = 0o644
-	return b.file(&with, text)
+	if err := b.file(&with, text); !errors.Is(err, unix.EISDIR) {
+		return err
+	}
+	return nil // it stays the image's directory: a user that is a number needs no name
 }
 
 // mask hides what is at Dst: a file behind /dev/null, a directory behind an empty one
