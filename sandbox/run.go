@@ -74,7 +74,7 @@ func (pa *parent) start() error {
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
-	pa.warnOf(sweep(pa.p))
+	pa.warnOf(sweep(pa.p.Runs, func() (userns.Caller, error) { return pa.p.Caller, nil }))
 	var err error
 	if pa.dir, err = makeRunDir(pa.p); err != nil {
 		return nil, err
@@ -197,14 +197,14 @@ func (pa *parent) close() {
 	// Where no process of the sandbox is left, its files can go while the kernel takes
 	// the mounts down.
 	if pa.ended && pa.dir != nil {
-		pa.warnOf(pa.dir.remove(pa.p))
+		pa.warnOf(pa.dir.remove(pa.p.Caller))
 	}
 	if pa.child != nil {
 		pa.child.Wait()
 		unix.Close(pa.child.PidFD)
 	}
 	if !pa.ended && pa.dir != nil {
-		pa.warnOf(pa.dir.remove(pa.p))
+		pa.warnOf(pa.dir.remove(pa.p.Caller))
 	}
 	if pa.reports != nil {
 		pa.reports.Close()

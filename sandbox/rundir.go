@@ -16,7 +16,7 @@ import (
 
 // runDir is the directory of one run, for layers that are thrown away. The parent holds
 // a lock on it as long as it lives; a directory that is not locked is what a killed one
-// has left behind, and the next run removes it.
+// has left behind, and the next sbx removes it.
 type runDir struct {
 	path string
 	lock *os.File
@@ -48,7 +48,7 @@ func makeRunDir(p *Plan) (*runDir, error) {
 		for _, dir := range []string{s.Upper, s.Work} {
 			if strings.HasPrefix(dir, p.RunDir+"/") {
 				if err := os.MkdirAll(dir, 0o755); err != nil {
-					return nil, errors.Join(err, d.remove(p))
+					return nil, errors.Join(err, d.remove(p.Caller))
 				}
 			}
 		}
@@ -77,19 +77,31 @@ func lockDir(path string, flags int) (*os.File, error) {
 	return dir, nil
 }
 
-// sweep removes what killed runs have left.
-func sweep(p *Plan) (failed error) {
-	dir, err := os.Open(p.Runs)
+// Sweep removes what killed runs have left in data, sbx's data directory.
+func Sweep(data string) error {
+	return sweep(filepath.Join(data, "runs"), func() (userns.Caller, error) { return userns.FindCaller("", "") })
+}
+
+// sweep asks who the caller is if there is something to remove.
+func sweep(runs string, whose func() (userns.Caller, error)) (failed error) {
+	dir, err := os.Open(runs)
 	if err != nil {
 		return nil // the first run of all
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	for _, name := range names {
-		path := filepath.Join(p.Runs, name)
-		if lock, err := lockDir(path, unix.LOCK_NB); err == nil && lock != nil {
-			failed = errors.Join(failed, (&runDir{path, lock}).remove(p))
+		path := filepath.Join(runs, name)
+		lock, err := lockDir(path, unix.LOCK_NB)
+		if err != nil || lock == nil {
+			continue
 		}
+		caller, err := whose()
+		if err != nil {
+			lock.Close()
+			return err
+		}
+		failed = errors.Join(failed, (&runDir{path, lock}).remove(caller))
 	}
 	return failed
 }
@@ -97,27 +109,27 @@ func sweep(p *Plan) (failed error) {
 // remove removes the directory and lets go of the lock. A run that changed nothing leaves
 // what this process removes with a few calls. Anything else may belong to subordinate ids, be
 // nested deeper than descriptors last, and was named by the command: sbx-remove does it.
-func (d *runDir) remove(p *Plan) error {
+func (d *runDir) remove(caller userns.Caller) error {
 	defer d.lock.Close()
 	d.removeEmpty()
 	var st unix.Stat_t
 	if unix.Fstat(int(d.lock.Fd()), &st) == nil && st.Nlink == 0 {
 		return nil // and its owner may have made it again by now
 	}
-	if err := d.removeAsRoot(p); err != nil {
+	if err := d.removeAsRoot(caller); err != nil {
 		return fmt.Errorf("remove %s: %w", d.path, err)
 	}
 	return nil
 }
 
-func (d *runDir) removeAsRoot(p *Plan) error {
+func (d *runDir) removeAsRoot(caller userns.Caller) error {
 	says, stderr, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer says.Close()
 	defer stderr.Close()
-	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: p.Caller, Map: p.IDs, Stdio: [3]*os.File{2: stderr}}
+	stage := userns.Stage{Name: "sbx-remove", Flags: unix.CLONE_NEWNS, Caller: caller, Map: caller.Default(), Stdio: [3]*os.File{2: stderr}}
 	child, err := stage.Start([]byte(d.path))
 	if err != nil {
 		return err

@@ -154,6 +154,9 @@ func (a *app) run(c *command, args []string) (int, error) {
 	} else if err != nil {
 		return 0, blame(c.name, err)
 	}
+	if c.name != "run" { // which does so on the way
+		a.sweep()
+	}
 	status, err := do(fs.Args())
 	return status, blame(c.name, err)
 }
@@ -220,6 +223,17 @@ func (a *app) store() (*image.Store, error) {
 		store.Note = a.note
 	}
 	return store, err
+}
+
+// sweep removes what runs have left that were killed.
+func (a *app) sweep() {
+	store, err := a.store()
+	if err != nil {
+		return // who needs it will say so
+	}
+	if err := sandbox.Sweep(store.Dir()); err != nil {
+		a.warn("%v", err)
+	}
 }
 
 // note says one line on stderr that needs no action.
