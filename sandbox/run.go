@@ -172,11 +172,14 @@ func (pa *parent) timeOut(d time.Duration) {
 // end ends the sandbox, for that reason.
 func (pa *parent) end(reason ending) {
 	pa.command.endFor(reason)
+	if !pa.p.has("pid") {
+		unix.PidfdSendSignal(pa.child.PidFD, unix.SIGSTOP, nil, 0) // so that it reports no other end
+		for _, pid := range pa.stopAll() {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 	// The end of sbx-init is the end of its pid namespace, and of all that is in it.
 	unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
-	if !pa.p.has("pid") {
-		pa.command.signal(unix.SIGKILL)
-	}
 }
 
 // warnOf tells of an error that changes nothing for this run.
