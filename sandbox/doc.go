@@ -5,7 +5,7 @@
 //	Plan      what will be done                                     plan.go, print.go, wire.go
 //	NewPlan   decides that, of Spec and Host, and touches nothing   planner.go, plan_*.go
 //	Run       does it, in the caller's process                      run.go
-//	Init      does it, inside                                       init.go, start.go
+//	Init      does it, inside                                       init.go, start.go, become.go, finish.go
 //
 // # The life of a run
 //
@@ -20,7 +20,7 @@
 //	   │                     init.go: opens the sources, mounts the root, does the steps
 //	   │
 //	   └─ the command        fork, not exec: new pid namespace, of which it is the first.
-//	                         start.go: a list of system calls laid down beforehand, the last
+//	                         become.go: a list of system calls laid down beforehand, the last
 //	                         of which executes the user's command. With --init the first
 //	                         process stays behind as a reaper, and its child executes.
 //

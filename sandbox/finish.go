@@ -1,0 +1,212 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/userns"
+)
+
+// finish does what needs the command's process to be there, and lets it go on.
+func (b *builder) finish(c *command) error {
+	defer c.ready.Close()
+	defer c.proceed.Close()
+	if n, _ := c.ready.Read(make([]byte, 1)); n == 0 {
+		return b.explain(c.Executed())
+	}
+	for _, part := range []struct {
+		what string
+		do   func() error
+	}{
+		{"mount /proc", b.bindProc},
+		{"enter the inner user namespace", func() error { return b.mapInner(c) }},
+		{"set hostname", b.setHostname},
+		{"bring up the loopback interface", b.loopbackUp},
+		{"", b.allowPing},
+		{"", b.setSysctls},
+		{"build root", b.lateSteps},
+		{"change root", b.pivot},
+	} {
+		if err := part.do(); err != nil {
+			return within(part.what, err)
+		}
+	}
+	if _, err := c.proceed.Write([]byte("x")); err != nil {
+		return b.explain(c.Executed())
+	}
+	return b.explain(c.Executed())
+}
+
+// bindProc puts the /proc around us where there is no new one.
+func (b *builder) bindProc() error {
+	if b.freshProc {
+		return nil
+	}
+	if b.src.proc == nil {
+		return errors.New("there is none around the sandbox")
+	}
+	target, err := b.tree.kernelDirectory("/proc")
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := setAttributes(b.src.proc, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, unix.MS_PRIVATE, true); err != nil {
+		return err
+	}
+	return attach(b.src.proc, target)
+}
+
+// mapInner writes the id maps of the inner user namespace, and joins the namespaces that
+// it owns with this thread: they are set up from here.
+func (b *builder) mapInner(c *command) error {
+	if b.p.Inner == nil {
+		return nil
+	}
+	pid, err := b.pidIn(c)
+	if err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		file string
+		ids  []userns.ID
+	}{{"uid_map", b.p.Inner.UIDs}, {"gid_map", b.p.Inner.GIDs}} {
+		f, err := b.tree.openFlags("/proc/"+pid+"/"+m.file, unix.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(userns.Text(m.ids))
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if join := b.innerNamespaces(); join != 0 { // with the cgroup namespace: its file system is mounted from here
+		if err := unix.Setns(c.PidFD, join); err != nil {
+			return &fs.PathError{Op: "setns", Path: "the command's namespaces", Err: err}
+		}
+	}
+	return nil
+}
+
+// pidIn returns the command's process id in the /proc of the tree: it is the first of a
+// new one's; the one around knows it as it knows this process's descriptors.
+func (b *builder) pidIn(c *command) (string, error) {
+	if b.freshProc {
+		return "1", nil
+	}
+	info, err := b.tree.read("/proc/self/fdinfo/" + strconv.Itoa(c.PidFD))
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(info), "\nPid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	pid := strings.TrimSpace(line)
+	if n, err := strconv.Atoi(pid); err != nil || n <= 0 {
+		return "", errors.New("the /proc around the sandbox does not know the command")
+	}
+	return pid, nil
+}
+
+// setHostname leaves the name as it is where a container's filter, as podman's, keeps
+// sethostname for itself: everything else may still work in there.
+func (b *builder) setHostname() error {
+	if !b.p.has("uts") {
+		return nil
+	}
+	err := unix.Sethostname([]byte(b.p.Hostname))
+	if err == unix.EPERM {
+		b.warnings = append(b.warnings, "the host name stays that of the container around, whose filter refuses to set one; --uts host asks for none")
+		return nil
+	}
+	return err
+}
+
+// loopbackUp brings up lo: it is all the network that a sandbox without one has.
+func (b *builder) loopbackUp() error {
+	if !b.p.has("net") {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+}
+
+// allowPing lets the sandbox's groups open ICMP sockets, as podman does: in a new net
+// namespace nobody may (icmp(7)). Without IPv4, or where /proc/sys is read-only, ping wants
+// CAP_NET_RAW.
+func (b *builder) allowPing() error {
+	if !b.p.has("net") {
+		return nil
+	}
+	f, err := b.tree.openFlags("/proc/sys/net/ipv4/ping_group_range", unix.O_WRONLY|unix.O_TRUNC, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	_, err = fmt.Fprintln(f, 0, lastGroup(b.p.IDs.GIDs))
+	return err
+}
+
+// lastGroup is the id that stands for the highest one outside, where the kernel compares
+// them; 0 if 0 itself does.
+func lastGroup(ids []userns.ID) (last uint32) {
+	highest, _ := userns.Outside(ids, 0)
+	for _, id := range ids {
+		if end := id.Outside + id.Size - 1; end > highest {
+			last, highest = id.Inside+id.Size-1, end
+		}
+	}
+	return last
+}
+
+// setSysctls writes /proc/sys, where it is this thread's namespaces that count.
+func (b *builder) setSysctls() error {
+	for _, kv := range b.p.Sysctls {
+		f, err := b.tree.openFlags("/proc/sys/"+strings.ReplaceAll(kv.Key, ".", "/"), unix.O_WRONLY|unix.O_TRUNC, 0)
+		if err != nil {
+			return fmt.Errorf("--sysctl %s: %w", kv.Key, err)
+		}
+		_, err = f.WriteString(kv.Value)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("--sysctl %s=%s: %w", kv.Key, kv.Value, err)
+		}
+	}
+	return nil
+}
+
+// explain turns the refusal of a system call in the command's process into what a person
+// and a shell expect.
+func (b *builder) explain(err error) error {
+	call, ok := errors.AsType[*userns.CallError](err)
+	if !ok {
+		return err
+	}
+	name := b.p.Command.Args[0]
+	switch {
+	case call.Name == "exec" && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)):
+		return &NotFoundError{Name: name}
+	case call.Name == "exec" && errors.Is(err, unix.E2BIG):
+		return fmt.Errorf("exec %q: %w", name, call.Err)
+	case call.Name == "exec", strings.HasPrefix(call.Name, "working directory"):
+		what := call.Err
+		if call.Name != "exec" {
+			what = fmt.Errorf("%s: %w", call.Name, call.Err)
+		}
+		return &NotExecutableError{Name: name, Err: what}
+	}
+	return err
+}
