@@ -65,6 +65,14 @@ func (r *remote) close() {
 	r.client.close()
 }
 
+// failed is why a download has failed; nil if none has.
+func (r *remote) failed() error {
+	if err := context.Cause(r.ctx); err != context.Canceled {
+		return err
+	}
+	return nil
+}
+
 func (r *remote) stop() {
 	r.cancel(context.Canceled)
 	r.wg.Wait()

@@ -232,6 +232,9 @@ func (p *pull) from(ctx context.Context, name Name, e endpoint) (*Image, error) 
 	}
 	f.Ref, f.Names = name.String(), []string{name.String()}
 	img, err := p.keep(ctx, f)
+	if failed := r.failed(); err != nil && failed != nil { // not the store's fault: another place may have it
+		err = failed
+	}
 	if err == nil || full(err) { // what there was no room for does not wait to be resumed
 		if err := r.forget(); err != nil {
 			p.debugf("remove blobs of %s: %v", name, err)

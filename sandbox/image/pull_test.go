@@ -388,3 +388,28 @@ func TestProxy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A mirror may have the manifest and not, or no longer, a layer.
+func TestPullMirrorLacksLayer(t *testing.T) {
+	mirror, r := newRegistry(t), newRegistry(t)
+	alone(t, `[[registry]]
+prefix = "example.test"
+location = "`+r.Host()+`"
+insecure = true
+[[registry.mirror]]
+location = "`+mirror.Host()+`"
+insecure = true
+`)
+	img := testImage(registrytest.Options{})
+	r.PutImage("x", "latest", img)
+	mirror.PutImage("x", "latest", img)
+	mirror.Add(registrytest.Rule{Path: digestOf(img.Layers[1]), Status: 404})
+	s := newFakeStore(t)
+	got, err := Pull(t.Context(), s, PullOptions{Image: "example.test/x"})
+	if err != nil || got.Name != "example.test/x:latest" && s.names["example.test/x:latest"] != got.ID {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if mirror.Count("/blobs/") == 0 || r.Count("/blobs/") == 0 {
+		t.Errorf("asked the mirror for %d blobs, and the registry for %d", mirror.Count("/blobs/"), r.Count("/blobs/"))
+	}
+}
