@@ -43,7 +43,7 @@ e2e: setup
 	@ls testdata/script | grep -qE '^($(or $(SCRIPT),.*))\.txtar$$' || { echo "no script $(SCRIPT)" >&2; exit 1; }
 	go test -count=1 -run 'TestScript/$(if $(SCRIPT),^$(SCRIPT)$$)' $(if $(SCRIPT),-v) .
 
-lint:
+lint: sbx # the hot half embeds the whole
 	scripts/lint
 
 startup:
