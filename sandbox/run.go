@@ -20,6 +20,7 @@ type parent struct {
 	dir     *runDir
 	reports *os.File
 	child   *userns.Child // sbx-init
+	signals chan os.Signal
 	command commandHandle
 	tty     *tty           // nil unless the command has a terminal,
 	stdio   *stdioFiles    // or else these
@@ -74,6 +75,7 @@ func (pa *parent) start() error {
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
+	pa.catchSignals()
 	pa.warnOf(sweep(pa.p.Runs, func() (userns.Caller, error) { return pa.p.Caller, nil }))
 	var err error
 	if pa.dir, err = makeRunDir(pa.p); err != nil {
