@@ -182,6 +182,9 @@ func findCommand(args []string) (*command, []string, error) {
 			return &table[i], rest, nil
 		}
 	}
+	if what := lacking(name); what != "" {
+		return nil, nil, &usageError{msg: name + ": " + what, hint: "sbx help lists the commands"}
+	}
 	err := &usageError{msg: "unknown command: " + quoteArg(name), hint: "sbx help lists the commands"}
 	names := make([]string, len(table))
 	for i := range table {
@@ -191,6 +194,22 @@ func findCommand(args []string) (*command, []string, error) {
 		err.hint = "did you mean sbx " + near + "?"
 	}
 	return nil, nil, err
+}
+
+// lacking says what a command of podman's is for that sbx does not have; "" for other words.
+func lacking(name string) string {
+	switch name {
+	case "attach", "cp", "create", "diff", "exec", "kill", "logs", "pause", "port", "ps", "rename", "restart", "rm",
+		"start", "stats", "stop", "top", "unpause", "update", "wait":
+		return noDetach
+	case "network":
+		return noNetwork
+	case "volume":
+		return "commands for volumes are not built into this version of sbx"
+	case "build", "commit", "export", "history", "import", "push", "save", "search", "untag":
+		return "making and sending images is not built into this version of sbx"
+	}
+	return ""
 }
 
 // defineGlobal declares the flags that stand before the verb.

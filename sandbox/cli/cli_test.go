@@ -34,6 +34,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"", "sbx: no command given\nsbx: hint: sbx help lists the commands\n"},
 		{"wibble", "sbx: unknown command: wibble\nsbx: hint: sbx help lists the commands\n"},
+		{"exec x sh", "sbx: exec: sandboxes in the background are not built into this version of sbx\nsbx: hint: sbx help lists the commands\n"},
+		{"build .", "sbx: build: making and sending images is not built into this version of sbx\nsbx: hint: sbx help lists the commands\n"},
 		{"rum", "sbx: unknown command: rum\nsbx: hint: did you mean sbx run?\n"},
 		{"image wibble", "sbx: unknown command: \"image wibble\"\nsbx: hint: after image comes ls, list, rm, remove, pull, load, tag, inspect\n"},
 		{"container", "sbx: container is not a whole command\nsbx: hint: after container comes run\n"},

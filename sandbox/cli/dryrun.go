@@ -36,8 +36,9 @@ func present(ctx context.Context, s *image.Store, opts image.PullOptions) (*imag
 			return img, err
 		}
 	}
-	return nil, &usageError{
-		msg:  fmt.Sprintf("image %s is not here; --dry-run fetches nothing", quoteArg(opts.Image)),
-		hint: "sbx pull " + opts.Image,
+	hint := "sbx pull " + opts.Image
+	if src.Transport != "docker" {
+		hint += " prints an id, by which it can be planned then"
 	}
+	return nil, &usageError{msg: fmt.Sprintf("image %s is not here; --dry-run fetches nothing", quoteArg(opts.Image)), hint: hint}
 }

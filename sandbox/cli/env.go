@@ -127,7 +127,8 @@ func (a *runArgs) unsetEnv(s string) error {
 // finishEnv puts the sources of the environment in order, lowest precedence first.
 func (a *runArgs) finishEnv() {
 	var env []string
-	if a.httpProxy {
+	// A proxy's address may hold a password, which is not for what nobody trusts.
+	if a.httpProxy == nil && a.spec.Security.Preset != "untrusted" || a.httpProxy != nil && *a.httpProxy {
 		for _, name := range proxyNames() {
 			if value, ok := a.caller.lookup(name); ok {
 				env = append(env, name+"="+value)

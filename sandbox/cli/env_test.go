@@ -94,7 +94,7 @@ func TestOrderOfEnvironment(t *testing.T) {
 	if want := []string{"S=1"}; !reflect.DeepEqual(r.spec.SecretEnv, want) {
 		t.Errorf("got %q\nwant %q", r.spec.SecretEnv, want)
 	}
-	r.envHost, r.httpProxy = false, false
+	r.envHost, r.httpProxy = false, new(bool)
 	r.finishEnv()
 	if want := []string{"F=file", "E=flag"}; !reflect.DeepEqual(r.spec.Env, want) {
 		t.Errorf("got %q\nwant %q", r.spec.Env, want)

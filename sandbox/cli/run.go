@@ -30,7 +30,7 @@ type runArgs struct {
 
 	// The sources of the environment, in which order they were written. See finishEnv.
 	envHost   bool
-	httpProxy bool
+	httpProxy *bool // nil is yes, but for untrusted
 	envFile   []string
 	env       []string
 	secretEnv []string
@@ -38,10 +38,9 @@ type runArgs struct {
 
 func newRunArgs(a *app) *runArgs {
 	r := &runArgs{
-		app:       a,
-		caller:    caller{lookup: a.getenv, environ: os.Environ},
-		httpProxy: true,
-		pull:      pullFlags{policy: image.PullMissing},
+		app:    a,
+		caller: caller{lookup: a.getenv, environ: os.Environ},
+		pull:   pullFlags{policy: image.PullMissing},
 	}
 	r.spec.SigProxy = true
 	return r
