@@ -72,7 +72,7 @@ type app struct {
 	stderr io.Writer
 	getenv func(string) (string, bool)
 
-	commit  func() // called when a run begins that nothing can take back; may be nil
+	commit  func() // called when something begins that cannot be taken back; may be nil
 	command string // the verb, for messages
 	root    string // --root; "" is the usual place
 	debug   bool

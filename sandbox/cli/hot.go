@@ -17,15 +17,15 @@ import (
 
 // commands of the hot half of sbx; see main_hot.go.
 func commands() []command {
-	return []command{{"run", "run a command in a sandbox", defineRun}}
+	return []command{{"run", "run a command in a sandbox", defineRun}, {"version", "show the version", defineVersion}}
 }
 
-// Hot does `sbx run` if nothing is in its way: the image is here, no flag needs the rest of
+// Hot does `sbx version`, and `sbx run` if nothing is in its way: the image is here, no flag needs the rest of
 // sbx, and there is nothing to explain. It returns false when the other half must do it,
 // from the beginning; until then it has changed nothing, read nothing that can be read
 // only once, and said nothing.
 func Hot(argv []string) (status int, done bool) {
-	if len(argv) < 3 || slices.ContainsFunc(argv, readsOnce) {
+	if len(argv) < 2 || slices.ContainsFunc(argv, readsOnce) {
 		return 0, false
 	}
 	umask := unix.Umask(0o022)
@@ -56,8 +56,8 @@ func Hot(argv []string) (status int, done bool) {
 	return status, done
 }
 
-func (a *app) help(string) error         { return image.ErrNotHot }
-func (a *app) printVersion(string) error { return image.ErrNotHot }
+func (a *app) help(string) error          { return image.ErrNotHot }
+func (a *app) printOne(string, any) error { return image.ErrNotHot }
 
 func (r *runArgs) printPlan(*sandbox.Plan) error { return image.ErrNotHot }
 

@@ -1,5 +1,3 @@
-//go:build !hot
-
 package cli
 
 import (
@@ -36,6 +34,9 @@ func (a *app) printVersion(format string) error {
 	v := buildVersion()
 	if format != "" {
 		return a.printOne(format, v)
+	}
+	if a.commit != nil {
+		a.commit()
 	}
 	s := "sbx version " + v.Version
 	if v.Commit != "" {
