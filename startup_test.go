@@ -66,13 +66,13 @@ func testStartup(t *testing.T, whole bool, budget float64) {
 
 func traceInit(t *testing.T, whole bool) []initCost {
 	t.Helper()
-	cmd := exec.Command(testFile("sbx"), "version")
+	cmd := exec.Command(testFile("sbx"), "help")
 	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("sbx version: %v\n%s", err, out)
+		t.Fatalf("sbx help: %v\n%s", err, out)
 	}
-	// sbx version is two processes, one after the other: the hot half, and the whole of sbx.
+	// sbx help is two processes, one after the other: the hot half, and the whole of sbx.
 	halves := strings.SplitAfterN(string(out), "init internal/bytealg", 3)
 	if len(halves) != 3 {
 		t.Fatalf("traces of %d processes, want 2: %q", len(halves)-1, out)

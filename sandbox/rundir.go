@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -123,6 +124,8 @@ func (d *runDir) remove(caller userns.Caller) error {
 }
 
 func (d *runDir) removeAsRoot(caller userns.Caller) error {
+	runtime.LockOSThread() // the stage dies with the thread that started it
+	defer runtime.UnlockOSThread()
 	says, stderr, err := os.Pipe()
 	if err != nil {
 		return err

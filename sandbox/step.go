@@ -10,7 +10,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What each operation does. All of this runs in sbx-init.
+// apply does one step. It runs in sbx-init.
+func (b *builder) apply(i int, s *Step) error {
+	switch s.Op {
+	case opOverlay:
+		return b.overlay(i, s)
+	case opBind:
+		return b.bind(i, s)
+	case opVolume:
+		return b.volume(i, s)
+	case opNode:
+		return b.node(i, s)
+	case opTmpfs:
+		return b.tmpfs(s)
+	case opSysfs, opMqueue, opCgroup:
+		return b.kernelFS(s)
+	case opProc:
+		return nil // the command's own process has mounted it; see start.go
+	case opDevpts:
+		return b.devpts(s)
+	case opSymlink:
+		return b.symlink(s)
+	case opDir:
+		return b.userDirectory(s.Dst, uint32(s.Mode))
+	case opFile:
+		text := []byte(s.Text)
+		if s.Secret != nil {
+			text = s.Secret
+		}
+		return b.file(s, text)
+	case opHosts:
+		text, err := b.tree.read(s.Dst)
+		if err != nil {
+			return err
+		}
+		return b.file(s, append([]byte(s.Text), text...))
+	case opPasswd, opGroup:
+		return b.userFile(s)
+	case opMask:
+		return b.mask(s)
+	case opReadOnly:
+		return b.readOnly(s)
+	}
+	return fmt.Errorf("bug in sbx: there is no operation %q", s.Op)
+}
 
 // late are the steps that need the command's process, or what those have mounted.
 func (s *Step) late() bool {

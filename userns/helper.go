@@ -152,6 +152,7 @@ func startHelper(name string, pid int, ids []ID) (*helper, error) {
 	p := new(Program)
 	p.files([]int{devNull, devNull, int(stderr.Fd())})
 	if err := p.Exec([]string{path}, args, nil); err != nil {
+		says.Close()
 		return nil, err
 	}
 	child, err := p.Spawn(0)

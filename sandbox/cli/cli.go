@@ -154,9 +154,6 @@ func (a *app) run(c *command, args []string) (int, error) {
 	} else if err != nil {
 		return 0, blame(c.name, err)
 	}
-	if c.name != "run" { // which does so on the way
-		a.sweep()
-	}
 	status, err := do(fs.Args())
 	return status, blame(c.name, err)
 }
@@ -238,21 +235,17 @@ func (a *app) setLogLevel(s string) error {
 // store is where images and volumes live.
 func (a *app) store() (*image.Store, error) {
 	store, err := image.Open(a.root)
-	if err == nil {
-		store.Note = a.note
-	}
-	return store, err
-}
-
-// sweep removes what runs have left that were killed.
-func (a *app) sweep() {
-	store, err := a.store()
 	if err != nil {
-		return // who needs it will say so
+		return nil, err
 	}
-	if err := sandbox.Sweep(store.Dir()); err != nil {
-		a.warn("%v", err)
+	store.Note = a.note
+	// A run sweeps when it has nothing else to do; and nobody waits for that at a key's press.
+	if a.command != "run" && a.command != "completion" {
+		if err := sandbox.Sweep(store.Dir()); err != nil {
+			a.warn("%v", err)
+		}
 	}
+	return store, nil
 }
 
 // note says one line on stderr that needs no action.

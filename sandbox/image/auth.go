@@ -107,13 +107,10 @@ func lookupFile(ctx context.Context, file string, n Name) (credentials, error) {
 		return credentials{}, err
 	}
 	helper := f.helperFor(n.Registry)
-	if helper == f.CredsStore { // for all that have none of their own: what is written down counts more
-		if c, err := f.find(n); err != nil || !c.empty() {
-			return c, err
-		}
-	}
-	if helper == "" {
-		return f.find(n)
+	written, err := f.find(n)
+	// The store is for all that have no helper of their own: what is written down counts more.
+	if helper == "" || helper == f.CredsStore && (err != nil || !written.empty()) {
+		return written, err
 	}
 	return helperGet(ctx, helper, n.Registry)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -107,7 +108,7 @@ func (w *writer) commit(p *putRequest, ids []string, staged []*stagedLayer) (lac
 // lost: the layer is in the records, and its directory is gone.
 func (w *writer) lost(id string) bool {
 	st, err := os.Stat(libraryIn(w.Dir).layerDir(id))
-	return w.lib.Exists(id) && (err != nil || !st.IsDir())
+	return w.lib.Exists(id) && (errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir())
 }
 
 // commit makes the layer one of the store's: a rename, and records.

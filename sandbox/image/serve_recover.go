@@ -5,6 +5,7 @@ package image
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -22,7 +23,10 @@ func (w *writer) recover() error {
 	}
 	used := map[string]bool{}
 	for _, img := range images {
-		chain, whole := w.chain(img)
+		chain, whole, err := w.chain(img)
+		if err != nil {
+			return fmt.Errorf("clean up store: image %s: %w", img.ID, err)
+		}
 		if whole {
 			for _, id := range chain {
 				used[id] = true
@@ -60,22 +64,34 @@ func (w *writer) moveDamaged() error {
 	return withHint(fmt.Errorf("%w: it is %s now", damaged, filepath.Base(aside)), "pull the images again that sbx images does not show any more")
 }
 
-// chain lists the layers of an image, and tells whether all of it is there.
-func (w *writer) chain(img storage.Image) (ids []string, whole bool) {
+// chain lists the layers of an image, and tells whether all of it is there. An error is no
+// answer to that.
+func (w *writer) chain(img storage.Image) (ids []string, whole bool, err error) {
 	digest := digest.NewDigestFromEncoded(digest.SHA256, img.ID)
 	config, err := w.lib.ImageBigData(img.ID, digest.String())
-	if err != nil || digest.Algorithm().FromBytes(config) != digest {
-		return nil, false
+	if err != nil && !isGone(err) {
+		return nil, false, err
+	}
+	if digest.Algorithm().FromBytes(config) != digest {
+		return nil, false, nil
 	}
 	for id := img.TopLayer; id != ""; {
 		layer, err := w.lib.Layer(id)
+		if err != nil && !isGone(err) {
+			return nil, false, err
+		}
 		if err != nil || w.lost(id) {
-			return nil, false
+			return nil, false, nil
 		}
 		ids = append(ids, id)
 		id = layer.Parent
 	}
-	return ids, true
+	return ids, true, nil
+}
+
+// isGone: the library has no such thing, or its file is not there.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrImageUnknown) || errors.Is(err, storage.ErrLayerUnknown)
 }
 
 // removeUnused removes layers from the top down: the library keeps a parent as long as

@@ -16,13 +16,17 @@ const (
 	reserveSize = 1 << 20
 )
 
-// refill makes the reserve, if it is not there. A disk without room for it has none.
+// refill makes the reserve, if it is not there, or whoever made it was killed over it. A disk
+// without room for it has none.
 func (s *Store) refill() {
-	f, err := os.OpenFile(s.path(reserve), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(s.path(reserve), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() >= reserveSize {
+		return
+	}
 	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveSize)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		_, err = f.Write(make([]byte, reserveSize))
