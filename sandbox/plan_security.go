@@ -8,7 +8,8 @@ import (
 	"sbx/sandbox/policy"
 )
 
-// strict refuses the flags that would give back what the preset is there to take away.
+// strict refuses the flags that would share the host's namespaces, or give back what such a
+// preset takes away as a whole. A capability, a mask or a filter is named one by one.
 func (p *planner) strict() error {
 	if !p.preset.Strict {
 		return nil
