@@ -89,8 +89,12 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 func killDescendants() {
 	for {
 		var none unix.WaitStatus
-		if _, err := unix.Wait4(-1, &none, unix.WNOHANG, nil); err != nil {
+		pid, err := unix.Wait4(-1, &none, unix.WNOHANG, nil)
+		if err != nil {
 			return // no children
+		}
+		if pid > 0 {
+			continue // there may be more of the dead
 		}
 		for _, pid := range children("self") {
 			unix.Kill(pid, unix.SIGKILL)
