@@ -82,13 +82,13 @@ func (pa *parent) drain() {
 		pa.copies.Wait()
 		close(done)
 	}()
-	select {
-	case <-done:
-		return
-	case <-pa.command.over:
+	over, late := pa.command.over, (<-chan time.Time)(nil)
+	if pa.command.endedFor() != nil {
+		over, late = nil, time.After(time.Second)
 	}
 	select {
 	case <-done:
-	case <-time.After(time.Second):
+	case <-over:
+	case <-late:
 	}
 }

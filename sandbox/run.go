@@ -19,7 +19,8 @@ type parent struct {
 	warn    func(string) // told what only turns out on the way
 	dir     *runDir
 	reports *os.File
-	child   *userns.Child // sbx-init
+	mu      sync.Mutex    // whoever reaches for child may come late
+	child   *userns.Child // sbx-init; nil again once it has been waited for
 	signals chan os.Signal
 	command commandHandle
 	tty     *tty           // nil unless the command has a terminal,
@@ -107,14 +108,25 @@ func (p *Plan) cloneFlags() uintptr {
 	return flags
 }
 
-// wait follows the reports of sbx-init to the end.
+// wait returns when the command has ended and its output is out. Until then sbx may be asked
+// to end, and has a time limit, whatever it still waits for.
 func (pa *parent) wait() (int, error) {
+	status, err := pa.follow()
+	pa.kill()
+	pa.drain()
+	if reason := pa.command.endedFor(); reason != nil {
+		return reason.ExitStatus(), reason.orNil()
+	}
+	return status, err
+}
+
+// follow follows the reports of sbx-init to the end.
+func (pa *parent) follow() (int, error) {
 	for {
 		r, fds, err := receive(pa.reports)
-		if reason := pa.command.endedFor(); reason != nil && err != nil {
-			return reason.ExitStatus(), reason.orNil()
-		}
 		switch {
+		case err != nil && pa.command.endedFor() != nil:
+			return 125, err
 		case err != nil:
 			return 125, pa.postMortem(err)
 		case r.Failure != nil:
@@ -152,7 +164,7 @@ func exitStatus(status unix.WaitStatus) int {
 
 // postMortem says how sbx-init ended, which should have reported it.
 func (pa *parent) postMortem(err error) error {
-	status, waitErr := pa.child.Wait()
+	status, waitErr := pa.reap()
 	switch {
 	case !errors.Is(err, errEnded), waitErr != nil:
 		return err
@@ -175,13 +187,36 @@ func (pa *parent) timeOut(d time.Duration) {
 func (pa *parent) end(reason ending) {
 	pa.command.endFor(reason)
 	if !pa.p.has("pid") {
-		unix.PidfdSendSignal(pa.child.PidFD, unix.SIGSTOP, nil, 0) // so that it reports no other end
-		for _, pid := range pa.stopAll() {
-			unix.Kill(pid, unix.SIGKILL)
+		pa.mu.Lock()
+		if pa.child != nil {
+			unix.PidfdSendSignal(pa.child.PidFD, unix.SIGSTOP, nil, 0) // so that it reports no other end
 		}
+		pa.stopAll().release(unix.SIGKILL)
+		pa.mu.Unlock()
 	}
-	// The end of sbx-init is the end of its pid namespace, and of all that is in it.
-	unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
+	pa.kill()
+}
+
+// kill ends sbx-init, and thereby its pid namespace, and all that is in it.
+func (pa *parent) kill() {
+	pa.mu.Lock()
+	defer pa.mu.Unlock()
+	if pa.child != nil {
+		unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
+	}
+}
+
+// reap waits for sbx-init. Its process id is free for others then.
+func (pa *parent) reap() (unix.WaitStatus, error) {
+	pa.mu.Lock()
+	defer pa.mu.Unlock()
+	if pa.child == nil {
+		return 0, unix.ECHILD
+	}
+	status, err := pa.child.Wait()
+	unix.Close(pa.child.PidFD)
+	pa.child = nil
+	return status, err
 }
 
 // warnOf tells of an error that changes nothing for this run.
@@ -192,10 +227,6 @@ func (pa *parent) warnOf(err error) {
 }
 
 func (pa *parent) close() {
-	if pa.child != nil {
-		unix.PidfdSendSignal(pa.child.PidFD, unix.SIGKILL, nil, 0)
-	}
-	pa.drain()
 	if pa.tty != nil {
 		pa.tty.restore()
 	}
@@ -204,10 +235,7 @@ func (pa *parent) close() {
 	if pa.ended && pa.dir != nil {
 		pa.warnOf(pa.dir.remove(pa.p.Caller))
 	}
-	if pa.child != nil {
-		pa.child.Wait()
-		unix.Close(pa.child.PidFD)
-	}
+	pa.reap()
 	if !pa.ended && pa.dir != nil {
 		pa.warnOf(pa.dir.remove(pa.p.Caller))
 	}

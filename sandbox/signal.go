@@ -89,30 +89,47 @@ func forward(c <-chan os.Signal, pa *parent) {
 
 // suspend stops the sandbox and then sbx, as ^Z stops any job, and goes on with both.
 func (pa *parent) suspend() {
+	pa.mu.Lock()
+	defer pa.mu.Unlock()
 	stopped := pa.stopAll()
-	if len(stopped) == 0 {
-		return
-	}
 	if pa.tty == nil {
 		stop()
 	} else {
 		pa.warnOf(pa.tty.aside(stop))
 	}
-	for _, pid := range stopped {
-		unix.Kill(pid, unix.SIGCONT)
+	stopped.release(unix.SIGCONT)
+}
+
+// processes are held by pidfds: while sbx is stopped, for days maybe, their ids may have
+// become those of others.
+type processes map[int]int
+
+func (p processes) release(sig unix.Signal) {
+	for _, pidfd := range p {
+		unix.PidfdSendSignal(pidfd, sig, nil, 0)
+		unix.Close(pidfd)
 	}
 }
 
 // stopAll stops what runs in the sandbox, wherever it has put itself. None that has been told
 // to can fork any more (copy_process, kernel/fork.c), so that in the end all are found.
-func (pa *parent) stopAll() (stopped []int) {
+// pa.mu is held.
+func (pa *parent) stopAll() processes {
+	stopped := processes{}
+	if pa.child == nil {
+		return stopped
+	}
 	for {
 		known := len(stopped)
 		for queue := []int{pa.child.Pid}; len(queue) > 0; queue = queue[1:] {
 			for _, pid := range children(strconv.Itoa(queue[0])) {
-				if queue = append(queue, pid); !slices.Contains(stopped, pid) {
-					unix.Kill(pid, unix.SIGSTOP)
-					stopped = append(stopped, pid)
+				queue = append(queue, pid)
+				if _, ok := stopped[pid]; ok {
+					continue
+				}
+				if pidfd, err := unix.PidfdOpen(pid, 0); err == nil {
+					unix.PidfdSendSignal(pidfd, unix.SIGSTOP, nil, 0)
+					stopped[pid] = pidfd
 				}
 			}
 		}
