@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -100,6 +101,40 @@ func (c *commandHandle) deadly(sig unix.Signal) bool {
 		}
 	}
 	return true
+}
+
+// written is what the first process itself has written, to whatever file.
+type written struct {
+	bytes int
+	alone bool // nobody else has written, it has no children and waited for none that did
+}
+
+func (c *commandHandle) written() (w written) {
+	pid := c.pid()
+	if pid == "" {
+		return w
+	}
+	w.alone = len(children(pid)) == 0 // asked first: who is waited for after that is counted below
+	threads, _ := filepath.Glob("/proc/" + pid + "/task/*/io")
+	for _, file := range threads {
+		n, _ := wchar(file)
+		w.bytes += n
+	}
+	// The process's counts what its children had, once it has waited for them (wait_task_zombie,
+	// kernel/exit.c); a thread's does not.
+	all, err := wchar("/proc/" + pid + "/io")
+	w.alone = w.alone && err == nil && all == w.bytes
+	return w
+}
+
+func wchar(file string) (n int, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(text, []byte("wchar: "))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	return strconv.Atoi(string(line))
 }
 
 // pid returns the command's process id here, "" once it is gone.

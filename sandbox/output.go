@@ -54,23 +54,61 @@ func (pa *parent) copy(o output) {
 		if err != nil {
 			return
 		}
-		if _, err := o.to.Write(text[:n]); err != nil {
-			pa.unwritten(o, err)
+		if written, err := o.to.Write(text[:n]); err != nil {
+			pa.unwritten(o, n-written, err)
 			return
 		}
 	}
 }
 
-func (pa *parent) unwritten(o output, err error) {
+func (pa *parent) unwritten(o output, lost int, err error) {
 	switch {
 	case errors.Is(err, unix.EIO): // the caller's terminal has hung up: SIGHUP says so, and nothing else
 		io.Copy(io.Discard, o.from)
 	case !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET):
 		pa.end(&outputError{err})
-	case pa.tty != nil || pa.command.deadly(unix.SIGPIPE):
+	case pa.tty != nil:
 		pa.end(signalEnding{unix.SIGPIPE})
 	default:
-		o.from.Close() // its next write fails, and it has its own answer to that
+		pa.breakPipe(o, lost)
+	}
+}
+
+// breakPipe does what a pipe does to its writers when the reader has gone. Once it is closed, the
+// kernel kills children of the first process; and what has its own answer gives that. A first
+// process is told, and not killed: so where it would be, it must be found out who wrote.
+func (pa *parent) breakPipe(o output, lost int) {
+	before := pa.command.written()
+	switch {
+	case pa.command.pid() == "":
+		pa.tooLate(o, lost)
+		return
+	case !pa.p.has("pid") || !pa.command.deadly(unix.SIGPIPE):
+		o.from.Close()
+		return
+	case before.alone:
+		pa.end(signalEnding{unix.SIGPIPE})
+		return
+	}
+	n, err := o.from.Read(make([]byte, 64<<10))
+	switch {
+	case err != nil:
+	case pa.command.pid() == "":
+		pa.tooLate(o, lost+n)
+	case pa.command.written().bytes != before.bytes && pa.command.deadly(unix.SIGPIPE):
+		pa.end(signalEnding{unix.SIGPIPE})
+	default:
+		o.from.Close()
+	}
+}
+
+// tooLate finds out whether a command that has ended would have been killed before, writing to
+// the caller's pipe: by what that has no room for.
+func (pa *parent) tooLate(o output, lost int) {
+	rest, _ := io.Copy(io.Discard, o.from)
+	held, _ := unix.IoctlGetInt(int(o.to.Fd()), unix.TIOCINQ)
+	if lost+int(rest)+held > 64<<10 {
+		pa.unread.Store(true)
 	}
 }
 

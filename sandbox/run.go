@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ type parent struct {
 	tty     *tty           // nil unless the command has a terminal,
 	stdio   *stdioFiles    // or else these
 	copies  sync.WaitGroup // of what it writes
+	unread  atomic.Bool    // some of that, when the command had ended
 	ended   bool           // by itself: none of its processes lives
 }
 
@@ -114,8 +116,11 @@ func (pa *parent) wait() (int, error) {
 	status, err := pa.follow()
 	pa.kill()
 	pa.drain()
-	if reason := pa.command.endedFor(); reason != nil {
+	switch reason := pa.command.endedFor(); {
+	case reason != nil:
 		return reason.ExitStatus(), reason.orNil()
+	case err == nil && status == 0 && pa.unread.Load():
+		return signalEnding{unix.SIGPIPE}.ExitStatus(), nil
 	}
 	return status, err
 }
