@@ -15,7 +15,8 @@ import (
 //
 //	_data      which is what is mounted, the source of the step
 //	copied     if the image's files have been copied: that happens once, whatever becomes of them
-//	new        what was to become one of these, until whoever made it was killed
+//	filling    before that, those that are still to be moved into _data
+//	new        what was to become _data or filling, until whoever made it was killed
 //
 // Whoever makes it or copies into it has a lock on it, so that others wait until it is whole.
 
@@ -82,7 +83,8 @@ func (b *builder) volumeData(dir *os.File, s *Step, image *os.File) (*os.File, e
 	if err != nil || image == nil || !s.CopyUp {
 		return data, err
 	}
-	if err := b.copyOnce(volume, image, data); err != nil {
+	lasting := path.Dir(path.Dir(s.Src)) != b.p.RunDir
+	if err := b.copyOnce(volume, image, data, lasting); err != nil {
 		data.Close()
 		return nil, fmt.Errorf("copy the image's files: %w", err)
 	}
@@ -92,15 +94,10 @@ func (b *builder) volumeData(dir *os.File, s *Step, image *os.File) (*os.File, e
 // becomes sees to it that volume has the directory name, or else makes it: with all that
 // fill puts in it, or not at all.
 func becomes(volume *os.File, name string, fill func(*os.File) error) error {
-	var st unix.Stat_t
-	err := unix.Fstatat(int(volume.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == nil {
-		return nil
+	if there, err := has(volume, name); err != nil || there {
+		return err
 	}
-	if err != unix.ENOENT {
-		return &fs.PathError{Op: "stat", Path: name, Err: err}
-	}
-	if err := removeTree(volume, "new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := ignoreNotExist(removeTree(volume, "new")); err != nil {
 		return err
 	}
 	if err := unix.Mkdirat(int(volume.Fd()), "new", 0o755); err != nil {
@@ -119,33 +116,76 @@ func becomes(volume *os.File, name string, fill func(*os.File) error) error {
 
 // copyOnce copies the files of image into a volume that is empty, as podman and docker do.
 // Another sandbox may have it mounted: so they are copied beside it, and then moved in.
-func (b *builder) copyOnce(volume, image, data *os.File) error {
-	var st unix.Stat_t
-	if unix.Fstatat(int(volume.Fd()), "copied", &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
-		nothing, err := isEmpty(image)
-		if err != nil || nothing {
+// One that is lasting survives a power cut, too.
+func (b *builder) copyOnce(volume, image, data *os.File, lasting bool) error {
+	copied, err := has(volume, "copied")
+	if err != nil {
+		return err
+	}
+	if !copied {
+		filled, err := b.fill(volume, image, data, lasting)
+		if err != nil || !filled {
 			return err
+		}
+		if err := unix.Mkdirat(int(volume.Fd()), "copied", 0o755); err != nil {
+			return &fs.PathError{Op: "mkdir", Path: "copied", Err: err}
+		}
+	}
+	return ignoreNotExist(removeTree(volume, "filling")) // what was not moved in
+}
+
+// fill copies the files of image into the volume, if there are any and it is empty, or goes
+// on where that was interrupted, and reports whether it did.
+func (b *builder) fill(volume, image, data *os.File, lasting bool) (bool, error) {
+	begun, err := has(volume, "filling")
+	if err != nil {
+		return false, err
+	}
+	if !begun {
+		if nothing, err := isEmpty(image); err != nil || nothing {
+			return false, err
 		}
 		if empty, err := isEmpty(data); err != nil || !empty {
-			return err
+			return false, err
 		}
 	}
-	err := becomes(volume, "copied", func(copied *os.File) error { return b.copier().copyTree(image, copied) })
+	err = becomes(volume, "filling", func(made *os.File) error {
+		if err := b.copier().copyTree(image, made); err != nil || !lasting {
+			return err
+		}
+		// Else the name could reach the disk before what is in the files.
+		if err := unix.Syncfs(int(made.Fd())); err != nil {
+			return &fs.PathError{Op: "syncfs", Path: made.Name(), Err: err}
+		}
+		return nil
+	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	copied, err := openChild(volume, "copied", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	filling, err := openChild(volume, "filling", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
-	defer copied.Close()
-	return eachName(copied, func(name string) error {
-		err := unix.Renameat(int(copied.Fd()), name, int(data.Fd()), name)
-		if err == nil || err == unix.ENOTEMPTY || err == unix.EEXIST { // that sandbox has made one
+	defer filling.Close()
+	return true, eachName(filling, func(name string) error {
+		err := unix.Renameat2(int(filling.Fd()), name, int(data.Fd()), name, unix.RENAME_NOREPLACE)
+		if err == nil || err == unix.EEXIST { // that sandbox has made one
 			return nil
 		}
 		return &fs.PathError{Op: "rename", Path: name, Err: err}
 	})
+}
+
+func has(dir *os.File, name string) (bool, error) {
+	var st unix.Stat_t
+	switch err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err {
+	case nil:
+		return true, nil
+	case unix.ENOENT:
+		return false, nil
+	default:
+		return false, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
 }
 
 func isEmpty(dir *os.File) (bool, error) {
