@@ -56,7 +56,7 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 	if err := unmarshal(message, &o); err != nil {
 		return 0, fmt.Errorf("read plan: %w", err)
 	}
-	b := &builder{p: &o.Plan, winsize: o.Winsize, join: join}
+	b := &builder{p: &o.Plan, winsize: o.Winsize, join: join, up: up}
 	hostPID := !b.p.has("pid")
 	if hostPID {
 		// What the command leaves becomes a child of this process, for killDescendants.
@@ -121,6 +121,7 @@ func children(process string) (pids []int) {
 type builder struct {
 	p         *Plan
 	join      func() error // waits for the ids of the outer user namespace
+	up        *os.File     // to the parent
 	src       *sources
 	base      *base
 	tree      tree

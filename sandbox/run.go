@@ -18,6 +18,7 @@ import (
 type parent struct {
 	p       *Plan
 	warn    func(string) // told what only turns out on the way
+	note    func(string) // and what needs no action
 	dir     *runDir
 	reports *os.File
 	mu      sync.Mutex    // whoever reaches for child may come late
@@ -34,10 +35,11 @@ type parent struct {
 // Run runs the sandbox and returns the exit status of its command, 128 and the number if a
 // signal ended it. An error with a method ExitStatus says itself what sbx exits with; any
 // other is a failure of sbx, 125. Run stays on the thread it is called on, whose end is the
-// sandbox's. warn is told what only turns out while the sandbox is built or taken down.
-func Run(p *Plan, warn func(string)) (int, error) {
+// sandbox's. warn is told what only turns out while the sandbox is built or taken down, and
+// note what it waits for.
+func Run(p *Plan, warn, note func(string)) (int, error) {
 	runtime.LockOSThread()
-	pa := &parent{p: p, warn: warn, tty: newTTY(p)}
+	pa := &parent{p: p, warn: warn, note: note, tty: newTTY(p)}
 	pa.command.over = make(chan struct{})
 	defer pa.close()
 	if err := pa.start(); err != nil {
@@ -136,6 +138,8 @@ func (pa *parent) follow() (int, error) {
 			return 125, pa.postMortem(err)
 		case r.Failure != nil:
 			return r.Failure.Exit, pa.explain(r.Failure)
+		case r.Awaited != "":
+			pa.note("waiting for another sbx that fills volume " + r.Awaited)
 		case r.Started && len(fds) > 0:
 			pa.command.started(fds[0])
 			for _, text := range r.Warnings {

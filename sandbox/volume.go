@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,8 +68,8 @@ func (b *builder) volumeData(dir *os.File, s *Step, image *os.File) (*os.File, e
 		return nil, err
 	}
 	defer volume.Close()
-	if err := unix.Flock(int(volume.Fd()), unix.LOCK_EX); err != nil {
-		return nil, &fs.PathError{Op: "flock", Path: path.Dir(s.Src), Err: err}
+	if err := b.lock(volume); err != nil {
+		return nil, err
 	}
 	err = becomes(volume, "_data", func(data *os.File) error {
 		if image == nil {
@@ -89,6 +90,23 @@ func (b *builder) volumeData(dir *os.File, s *Step, image *os.File) (*os.File, e
 		return nil, fmt.Errorf("copy the image's files: %w", err)
 	}
 	return data, nil
+}
+
+// patience is how long somebody waits for a volume before they are told.
+const patience = 2 * time.Second
+
+// lock waits until nobody else fills the volume. A signal to sbx ends the wait with sbx-init.
+func (b *builder) lock(volume *os.File) error {
+	err := unix.Flock(int(volume.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		tell := time.AfterFunc(patience, func() { send(b.up, report{Awaited: volume.Name()}) })
+		defer tell.Stop()
+		err = unix.Flock(int(volume.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "flock", Path: volume.Name(), Err: err}
+	}
+	return nil
 }
 
 // becomes sees to it that volume has the directory name, or else makes it: with all that
