@@ -78,12 +78,12 @@ func (pa *parent) unwritten(o output, lost int, err error) {
 // kernel kills children of the first process; and what has its own answer gives that. A first
 // process is told, and not killed: so where it would be, it must be found out who wrote.
 func (pa *parent) breakPipe(o output, lost int) {
-	before := pa.command.written()
+	before, deadly := pa.command.written(), pa.command.deadly(unix.SIGPIPE)
 	switch {
-	case pa.command.pid() == "":
+	case pa.command.pid() == "": // asked last: of one that is gone, the others know nothing
 		pa.tooLate(o, lost)
 		return
-	case !pa.p.has("pid") || !pa.command.deadly(unix.SIGPIPE):
+	case !pa.p.has("pid") || !deadly:
 		o.from.Close()
 		return
 	case before.alone:
@@ -91,11 +91,11 @@ func (pa *parent) breakPipe(o output, lost int) {
 		return
 	}
 	n, err := o.from.Read(make([]byte, 64<<10))
+	after, deadly := pa.command.written(), pa.command.deadly(unix.SIGPIPE)
 	switch {
-	case err != nil:
-	case pa.command.pid() == "":
+	case err != nil, pa.command.pid() == "":
 		pa.tooLate(o, lost+n)
-	case pa.command.written().bytes != before.bytes && pa.command.deadly(unix.SIGPIPE):
+	case deadly && after.bytes != before.bytes:
 		pa.end(signalEnding{unix.SIGPIPE})
 	default:
 		o.from.Close()
