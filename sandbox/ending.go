@@ -105,8 +105,8 @@ func (c *commandHandle) deadly(sig unix.Signal) bool {
 
 // written is what the first process itself has written, to whatever file.
 type written struct {
-	bytes int
-	alone bool // nobody else has written, it has no children and waited for none that did
+	bytes int  // 0 where it runs as another user than the caller: the kernel does not say
+	alone bool // it has no children, and waited for none
 }
 
 func (c *commandHandle) written() (w written) {
@@ -114,27 +114,31 @@ func (c *commandHandle) written() (w written) {
 	if pid == "" {
 		return w
 	}
-	w.alone = len(children(pid)) == 0 // asked first: who is waited for after that is counted below
+	// A thread's counts leave out what its children had; a process's do not (wait_task_zombie, kernel/exit.c).
 	threads, _ := filepath.Glob("/proc/" + pid + "/task/*/io")
 	for _, file := range threads {
-		n, _ := wchar(file)
+		text, _ := os.ReadFile(file)
+		_, rest, _ := bytes.Cut(text, []byte("wchar: "))
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		n, _ := strconv.Atoi(string(line))
 		w.bytes += n
 	}
-	// The process's counts what its children had, once it has waited for them (wait_task_zombie,
-	// kernel/exit.c); a thread's does not.
-	all, err := wchar("/proc/" + pid + "/io")
-	w.alone = w.alone && err == nil && all == w.bytes
+	childless := len(children(pid)) == 0 // asked first: who is waited for after that shows below
+	stat, _ := os.ReadFile("/proc/" + pid + "/stat")
+	// pid (name) state ppid pgrp session tty_nr tpgid flags minflt cminflt ...: page faults of those waited for
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	w.alone = childless && len(fields) > 8 && string(fields[8]) == "0"
 	return w
 }
 
-func wchar(file string) (n int, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
+// gone reports whether the command has ended, or is about to and has no memory any more.
+func (c *commandHandle) gone() bool {
+	pid := c.pid()
+	if pid == "" {
+		return true
 	}
-	_, rest, _ := bytes.Cut(text, []byte("wchar: "))
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	return strconv.Atoi(string(line))
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	return err != nil || !bytes.Contains(status, []byte("\nVmSize:"))
 }
 
 // pid returns the command's process id here, "" once it is gone.

@@ -80,7 +80,7 @@ func (pa *parent) unwritten(o output, lost int, err error) {
 func (pa *parent) breakPipe(o output, lost int) {
 	before, deadly := pa.command.written(), pa.command.deadly(unix.SIGPIPE)
 	switch {
-	case pa.command.pid() == "": // asked last: of one that is gone, the others know nothing
+	case pa.command.gone(): // asked last: of one that is gone, the others know nothing
 		pa.tooLate(o, lost)
 		return
 	case !pa.p.has("pid") || !deadly:
@@ -93,7 +93,7 @@ func (pa *parent) breakPipe(o output, lost int) {
 	n, err := o.from.Read(make([]byte, 64<<10))
 	after, deadly := pa.command.written(), pa.command.deadly(unix.SIGPIPE)
 	switch {
-	case err != nil, pa.command.pid() == "":
+	case err != nil, pa.command.gone():
 		pa.tooLate(o, lost+n)
 	case deadly && after.bytes != before.bytes:
 		pa.end(signalEnding{unix.SIGPIPE})
