@@ -23,7 +23,6 @@ type parent struct {
 	reports *os.File
 	mu      sync.Mutex    // whoever reaches for child may come late
 	child   *userns.Child // sbx-init; nil again once it has been waited for
-	signals chan os.Signal
 	command commandHandle
 	tty     *tty           // nil unless the command has a terminal,
 	stdio   *stdioFiles    // or else these
@@ -80,7 +79,6 @@ func (pa *parent) start() error {
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
-	pa.catchSignals()
 	pa.warnOf(sweep(pa.p.Runs, func() (userns.Caller, error) { return pa.p.Caller, nil }))
 	var err error
 	if pa.dir, err = makeRunDir(pa.p); err != nil {

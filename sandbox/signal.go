@@ -11,24 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// catchSignals keeps those that ask for an end, until forwardSignals comes to them. It is
-// called before there is anything that sbx would leave behind. Each signal costs the Go
-// runtime sixty microseconds, so the others are caught later, and the rare ones when this
-// run has turned out to be none of the shortest.
-func (pa *parent) catchSignals() {
-	pa.signals = make(chan os.Signal, 64)
-	notify(pa.signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-}
-
 // forwardSignals passes on what arrives at the parent. A signal before there is a command
-// ends sbx, and with it all that it has started.
+// ends sbx, and with it all that it has started; in the first milliseconds it is the kernel
+// that ends sbx, and the next one sweeps.
 func forwardSignals(pa *parent) {
-	notify(pa.signals, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT, unix.SIGTSTP)
+	c := make(chan os.Signal, 64)
+	// Each one costs the Go runtime sixty microseconds: those that people and shells send
+	// come first, and the others when this run has turned out to be none of the shortest.
+	notify(c, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT,
+		unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT, unix.SIGTSTP)
 	if pa.tty != nil {
 		pa.tty.resize()
 	}
-	time.AfterFunc(100*time.Millisecond, func() { notify(pa.signals, otherSignals()...) })
-	forward(pa.signals, pa)
+	time.AfterFunc(100*time.Millisecond, func() { notify(c, otherSignals()...) })
+	forward(c, pa)
 }
 
 // notify asks for those of the signals that are not ignored, as nohup(1) has it.
