@@ -13,7 +13,7 @@
 //	what is lacking            put.go, store_ask.go: sbx-store says which layers it wants
 //	blobs                      download.go, blobs.go: three at a time, taken up where they broke off;
 //	                           for an archive or a directory layout.go, archive.go
-//	layers                     unpack.go, limit*.go: four at a time, without a lock
+//	layers                     unpack.go, layer*.go: four at a time, without a lock
 //	the image                  put_layers.go: under the lock, all of it or nothing
 //	the index                  index_make.go: with the next Find
 //
@@ -26,7 +26,6 @@
 //	sbx-store    root of a user namespace with all the caller's ids, for as long as one change
 //	             takes: unpacks, since files there can have their true owners, and calls the
 //	             storage library, which locks and records as podman does
-//	its jail     a thread of sbx-store whose root directory is the layer that it unpacks
 //
 // What they say to each other is drawn in store_ask.go. A run of an image that is here does
 // none of this: the hot half of sbx has the index of this package, and little else (hot.go).
@@ -37,8 +36,7 @@
 //	blob                       its size and digest, before it has its name
 //	layer                      each header before it is unpacked, its size and ratio on the way,
 //	                           the digest of the whole before it joins the store
-//	image                      that nothing of it is missing, under the lock; its files are on
-//	                           the disk by then
+//	image                      that nothing of it is missing, under the lock
 //	index                      the stamps of what it was made from, and its checksums, by each Find
 //	layers' directories        when the index is made, and when they are mounted
 //	what a kill left behind    by the next who changes the store; blobs after a week, or by rmi

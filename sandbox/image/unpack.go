@@ -11,13 +11,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
-	"go.podman.io/storage/pkg/archive"
-	"go.podman.io/storage/pkg/idtools"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,8 +22,8 @@ import (
 // store's held and several at a time; the store then takes it over by a rename. The parts
 // of one layer work side by side:
 //
-//	blob -> decompress, hash -> layerLimit, tar-split -> library, in a jail
-//	        (goroutine)         (thread of its own, whose root is the layer)
+//	blob -> decompress, hash -> layerReader -> layerTree
+//	        (goroutine)         `-> tar-split
 
 // stagedLayer is a layer that has been unpacked and whose DiffID is right.
 type stagedLayer struct {
@@ -70,31 +67,14 @@ func unpackLayer(blob *os.File, want digest.Digest, staging string, uids, gids u
 	defer ahead.stop()
 
 	split := bufio.NewWriterSize(s.split, 1<<18)
-	limit := newLayerLimit(ahead, split)
-	limit.ratio = in.ratio
-	limit.space = freeSpace(staging)
-	limit.parent = noSymlink
-	options := &archive.TarOptions{
-		WhiteoutFormat: archive.OverlayWhiteoutFormat,
-		InUserNS:       true, // leaves device nodes out
-	}
+	layer := newLayerReader(ahead, split)
+	layer.ratio = in.ratio
+	layer.space = freeSpace(staging)
 	if uids > 1 {
-		limit.uids, limit.gids = uids, gids
-	} else {
-		options.ChownOpts = &idtools.IDPair{}
+		layer.uids, layer.gids = uids, gids
 	}
-	err = inJail(s.root(), func() error {
-		if err := archive.Unpack(limit, "/", options); err != nil {
-			return err
-		}
-		_, err := io.Copy(io.Discard, limit) // padding, which DiffID and tar-split cover
-		return err
-	})
-	switch {
-	case limit.err != nil: // whatever the library has made of it
-		return nil, limit.err
-	case err != nil:
-		return nil, overOverlay(fmt.Errorf("%s: %w", quoteShort(limit.entry), err), staging)
+	if err := makeLayer(layer, s.root(), uids > 1); err != nil {
+		return nil, overOverlay(err, staging)
 	}
 	if err := split.Flush(); err != nil {
 		return nil, err
@@ -103,21 +83,31 @@ func unpackLayer(blob *os.File, want digest.Digest, staging string, uids, gids u
 	if got := hash.Digest(); got != want {
 		return nil, fmt.Errorf("the contents are %s, the image says %s", got, want)
 	}
-	s.size, s.rootSeen = limit.size, limit.rootSeen
-	s.uids = slices.Sorted(maps.Keys(limit.usedUIDs))
-	s.gids = slices.Sorted(maps.Keys(limit.usedGIDs))
+	s.size, s.rootSeen = layer.size, layer.rootSeen
+	s.uids = slices.Sorted(maps.Keys(layer.usedUIDs))
+	s.gids = slices.Sorted(maps.Keys(layer.usedGIDs))
 	return s, nil
 }
 
-// noSymlink refuses a directory with a symlink on its way: a whiteout there would take away
-// what another name of the layer promises. It is called in the jail, as the entries before are there.
-func noSymlink(dir string) error {
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		if st, err := os.Lstat(dir); err == nil && st.Mode()&fs.ModeSymlink != 0 {
-			return fmt.Errorf("a whiteout through the symlink %s", quoteShort(dir))
+// makeLayer makes the files of a layer in dir; with their owners, or all as root's.
+func makeLayer(layer *layerReader, dir string, owners bool) error {
+	tree, err := newLayerTree(dir, owners)
+	if err != nil {
+		return err
+	}
+	defer tree.close()
+	for {
+		e, err := layer.next()
+		if err == io.EOF {
+			return tree.finish()
+		}
+		if err != nil {
+			return err
+		}
+		if err := tree.make(e, layer.contents); err != nil {
+			return fmt.Errorf("%s: %w", quoteShort(e.Name), err)
 		}
 	}
-	return nil
 }
 
 // overOverlay explains the one thing that cannot be done on an overlay, as the root
@@ -192,50 +182,4 @@ func removeLeftovers(staging string) error {
 		}
 	}
 	return nil
-}
-
-// inJail calls f on a thread whose root directory is dir, in a mount namespace of its
-// own: however the library resolves a path, it stays below dir. The library's way is to
-// execute us again, chroot and pipe the layer over; that costs a copy of every byte.
-func inJail(dir string, f func() error) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
-		err := enterJail(dir)
-		if err == nil {
-			err = f()
-		}
-		result <- err
-	}()
-	return <-result
-}
-
-func enterJail(dir string) error {
-	// Unshares the working and root directory too (CLONE_FS).
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("unshare mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
-		return &fs.PathError{Op: "bind", Path: dir, Err: err}
-	}
-	if err := unix.Chdir(dir); err != nil {
-		return &fs.PathError{Op: "chdir", Path: dir, Err: err}
-	}
-	// "." twice: the old root is then mounted over the new one (pivot_root(2)).
-	switch err := unix.PivotRoot(".", "."); {
-	case err == nil:
-		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-			return fmt.Errorf("unmount the old root: %w", err)
-		}
-	case err == unix.EINVAL: // an initramfs cannot be pivoted
-		if err := unix.Chroot("."); err != nil {
-			return &fs.PathError{Op: "chroot", Path: dir, Err: err}
-		}
-	default:
-		return &fs.PathError{Op: "pivot_root", Path: dir, Err: err}
-	}
-	return unix.Chdir("/")
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -155,6 +156,91 @@ func TestDirectoryModes(t *testing.T) {
 	for _, dir := range []string{"", "storage", "staging", "index", "run"} {
 		if st, err := os.Stat(s.path(dir)); err != nil || st.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
+		}
+	}
+}
+
+// defaultACL lets everybody, and user 12345, do everything with what is made in a directory.
+const defaultACL = "\x02\x00\x00\x00" + // acl(5), linux/posix_acl_xattr.h
+	"\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x39\x30\x00\x00" +
+	"\x04\x00\x07\x00\xff\xff\xff\xff" + "\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x07\x00\xff\xff\xff\xff"
+
+// TestLayerTree looks at what layers become, where one entry meets another.
+func TestLayerTree(t *testing.T) {
+	const symlink, hardlink = tar.TypeSymlink, tar.TypeLink
+	capability := map[string]string{"security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}
+	s := newStore(t)
+	for _, test := range []struct {
+		name  string
+		layer []inTar
+		want  string // kind, mode, owner, links, name; then who has attributes
+	}{
+		{"a directory after its whiteout hides the one below", []inTar{{name: ".wh.d"}, {name: "d/"}, {name: "d/new"}},
+			"d 755 0:0 2 d; f 755 0:0 1 d/new; d: user.overlay.opaque"},
+		{"and before it", []inTar{{name: "d/"}, {name: "d/new"}, {name: ".wh.d"}},
+			"d 755 0:0 2 d; f 755 0:0 1 d/new; d: user.overlay.opaque"},
+		{"a file after its whiteout, and before it", []inTar{{name: ".wh.a"}, {name: "a"}, {name: "b"}, {name: ".wh.b"}},
+			"f 755 0:0 1 a; f 755 0:0 1 b"},
+		{"whiteouts in what is one", []inTar{{name: ".wh.a"}, {name: "a/.wh.b"}, {name: "a/b/.wh..wh..opq"}}, "c 0 0:0 1 a"},
+		{"a whiteout in a directory that only lies below", []inTar{{name: "a/b/.wh.c"}}, "d 755 0:0 3 a; d 755 0:0 2 a/b; c 0 0:0 1 a/b/c"},
+		{"notes of aufs", []inTar{{name: ".wh..wh.aufs"}, {name: ".wh..wh.plnk/"}, {name: "a"}}, "f 755 0:0 1 a"},
+		{"a directory twice", []inTar{{name: "d/", mode: 0o700}, {name: "d/x"}, {name: "d/", mode: 0o2775, gid: 5}, {name: "d/y"}},
+			"d 2775 0:5 2 d; f 755 0:0 1 d/x; f 755 0:0 1 d/y"},
+		{"a directory for a file, and a file for a directory", []inTar{{name: "a"}, {name: "a/"}, {name: "a/x"}, {name: "b/"}, {name: "b/x/"}, {name: "b/x/y"}, {name: "b"}},
+			"d 755 0:0 2 a; f 755 0:0 1 a/x; f 755 0:0 1 b"},
+		{"a directory changes under the one in hand", []inTar{{name: "a/"}, {name: "a/x/"}, {name: "a/x/1"}, {name: "a", kind: symlink, link: "b"}, {name: "b/x/"}, {name: "a/x/2"}},
+			"l 777 0:0 1 a; d 755 0:0 3 b; d 755 0:0 2 b/x; f 755 0:0 1 b/x/2"},
+		{"through links to nothing", []inTar{{name: "run", kind: symlink, link: "/var/run"}, {name: "var/"}, {name: "var/run", kind: symlink, link: "../new/run"}, {name: "run/x/y"}},
+			"d 755 0:0 3 new; d 755 0:0 3 new/run; d 755 0:0 2 new/run/x; f 755 0:0 1 new/run/x/y; l 777 0:0 1 run; d 755 0:0 2 var; l 777 0:0 1 var/run"},
+		{"modes and owners", []inTar{{name: "su", mode: 0o4777, uid: 3, gid: 4}, {name: "w", mode: 0o666}, {name: "none", mode: 0o1000}, {name: "p", kind: tar.TypeFifo, mode: 0o622, uid: 3},
+			{name: "l", kind: symlink, link: "su", uid: 3, gid: 4}, {name: "t/", mode: 0o1777, uid: 3}},
+			"l 777 3:4 1 l; f 1000 0:0 1 none; p 622 3:0 1 p; f 4777 3:4 1 su; d 1777 3:0 2 t; f 666 0:0 1 w"},
+		{"a second name says nothing of the file", []inTar{{name: "a", uid: 5, mode: 0o700, xattr: capability}, {name: "b", kind: hardlink, link: "a", mode: 0o777}, {name: "c/d", kind: hardlink, link: "../../b"}},
+			"f 700 5:0 3 a; f 700 5:0 3 b; d 755 0:0 2 c; f 700 5:0 3 c/d; a: security.capability; b: security.capability; c/d: security.capability"},
+		{"the caller's default list is not the layer's", []inTar{{name: "d/"}, {name: "d/x", mode: 0o644}}, "d 755 0:0 2 d; f 644 0:0 1 d/x"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := s.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Setxattr(s.path("staging"), "system.posix_acl_default", []byte(defaultACL), 0); err != nil {
+				t.Fatal(err)
+			}
+			img := put(t, s, fetchedOf(t, "localhost/x:latest", layerOf(t, test.layer...)))
+			got := asRoot(t, "sh", "-ec", `cd "$1"; find . -mindepth 1 -printf '%y %m %U:%G %n %P\n' | sort -k5
+				getfattr -hR -d -m - . 2>/dev/null | sed -n 's/^# file: //p; s/=.*//p' | sed 'N; s/\n/: /' | sort`, "sh", img.Layers[0])
+			if got = strings.ReplaceAll(strings.TrimSpace(got), "\n", "; "); got != test.want {
+				t.Errorf("got\n%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestLayerTimes: of directories too, which change whenever something is made in them.
+func TestLayerTimes(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	at := time.Unix(1_000_000_000, 123456789)
+	for _, h := range []tar.Header{
+		{Name: "d/", Typeflag: tar.TypeDir}, {Name: "d/f", Typeflag: tar.TypeReg}, {Name: "d/l", Typeflag: tar.TypeSymlink, Linkname: "f"},
+		{Name: "d/p", Typeflag: tar.TypeFifo}, {Name: "gone/", Typeflag: tar.TypeDir}, {Name: "gone", Typeflag: tar.TypeReg},
+	} {
+		h.ModTime, h.Mode, h.Format = at, 0o755, tar.FormatPAX
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t)
+	img := put(t, s, fetchedOf(t, "localhost/x:latest", b.Bytes()))
+	for _, name := range []string{"d", "d/f", "d/l", "d/p", "gone"} {
+		st, err := os.Lstat(img.Layers[0] + "/" + name)
+		if err != nil {
+			t.Error(err)
+		} else if !st.ModTime().Equal(at) {
+			t.Errorf("%s: %v", name, st.ModTime())
 		}
 	}
 }

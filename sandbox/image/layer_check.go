@@ -11,10 +11,8 @@ import (
 )
 
 // check judges one entry.
-func (l *layerLimit) check(h *tar.Header) error {
-	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil // the library leaves it aside
-	}
+func (l *layerReader) check(e layerEntry) error {
+	h := e.Header
 	if l.entries++; l.entries > maxLayerEntries {
 		return limitf("more than %d entries", maxLayerEntries)
 	}
@@ -26,13 +24,8 @@ func (l *layerLimit) check(h *tar.Header) error {
 			return limitf("an extended attribute of more than %d bytes", maxXattr)
 		}
 	}
-	if err := checkEntryName(h.Name); err != nil {
+	if err := e.checkName(); err != nil {
 		return err
-	}
-	if name := path.Clean("/" + h.Name); strings.HasPrefix(path.Base(name), ".wh.") {
-		if err := l.parent(path.Dir(name)); err != nil {
-			return err
-		}
 	}
 	if len(h.Linkname) > maxPath {
 		return limitf("a link target of more than %d bytes", maxPath)
@@ -51,7 +44,7 @@ func (l *layerLimit) check(h *tar.Header) error {
 		if l.dirs > maxDirs || l.extras > maxDirExtra {
 			return limitf("more than %d directories, or with more than %d bytes of extended headers", maxDirs, maxDirExtra)
 		}
-		l.rootSeen = l.rootSeen || path.Clean("/"+h.Name) == "/"
+		l.rootSeen = l.rootSeen || e.path == "."
 	case tar.TypeLink, tar.TypeSymlink, tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
 	default:
 		return fmt.Errorf("unknown kind of entry %q", h.Typeflag)
@@ -59,24 +52,24 @@ func (l *layerLimit) check(h *tar.Header) error {
 	return nil
 }
 
-// checkEntryName refuses names that are too long to be reached, and whiteouts that
-// would take away the directory they are in, or the one above (umoci, c/storage).
-func checkEntryName(name string) error {
-	if len(name) > maxPath {
+// checkName refuses names that are too long to be reached, and whiteouts that would take
+// away the directory they are in, or the one above (umoci, c/storage).
+func (e layerEntry) checkName() error {
+	if len(e.Name) > maxPath {
 		return limitf("a path of more than %d bytes", maxPath)
 	}
-	clean := path.Clean("/" + name)
-	if rel := path.Clean(strings.TrimLeft(name, "/")); rel == ".." || strings.HasPrefix(rel, "../") {
+	if e.path == ".." || strings.HasPrefix(e.path, "../") {
 		return errors.New("outside of the layer")
 	}
-	if strings.Count(clean, "/") > maxPathDepth {
+	if strings.Count(e.path, "/") >= maxPathDepth {
 		return limitf("a path of more than %d components", maxPathDepth)
 	}
-	base := path.Base(strings.TrimRight(name, "/"))
-	if gone, ok := strings.CutPrefix(base, ".wh."); ok && (gone == "" || gone == "." || gone == "..") {
+	// The last part as it is written: of d/.wh.. nothing would be left to see.
+	base := path.Base(e.Name)
+	if gone, ok := strings.CutPrefix(base, whiteoutPrefix); ok && (gone == "" || gone == "." || gone == "..") {
 		return errors.New("not a name for a whiteout")
 	}
-	for part := range strings.SplitSeq(clean, "/") {
+	for part := range strings.SplitSeq(e.path, "/") {
 		if len(part) > maxPathPart {
 			return limitf("a path component of more than %d bytes", maxPathPart)
 		}
@@ -98,7 +91,7 @@ func (e *unmappedError) Hint() string {
 	return fmt.Sprintf("give yourself more subordinate ids, as root: usermod --add-subuids 100000-%d --add-subgids 100000-%[1]d USER", 100000+max(e.id, 65535))
 }
 
-func (l *layerLimit) checkIDs(h *tar.Header) error {
+func (l *layerReader) checkIDs(h *tar.Header) error {
 	if l.uids == 0 {
 		return nil
 	}

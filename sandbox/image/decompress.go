@@ -91,7 +91,8 @@ func (a *readAhead) run(r io.Reader) {
 	}
 }
 
-func (a *readAhead) Read(p []byte) (int, error) {
+// next returns what comes next, at most max bytes of it, until it is called again.
+func (a *readAhead) next(max int64) ([]byte, error) {
 	for len(a.rest) == 0 {
 		if a.chunk != nil {
 			a.empty <- a.chunk[:cap(a.chunk)]
@@ -99,13 +100,19 @@ func (a *readAhead) Read(p []byte) (int, error) {
 		}
 		b, ok := <-a.full
 		if !ok {
-			return 0, a.err
+			return nil, a.err
 		}
 		a.chunk, a.rest = b, b
 	}
-	n := copy(p, a.rest)
+	n := min(int64(len(a.rest)), max)
+	b := a.rest[:n]
 	a.rest = a.rest[n:]
-	return n, nil
+	return b, nil
+}
+
+func (a *readAhead) Read(p []byte) (int, error) {
+	b, err := a.next(int64(len(p)))
+	return copy(p, b), err
 }
 
 // stop ends the goroutine; afterwards nothing reads from the source any more.

@@ -12,8 +12,8 @@ import (
 )
 
 // readHeader collects the blocks of the next entry's headers in chain and has them
-// parsed. At the end of the archive it returns io.EOF, the end mark in out.
-func (l *layerLimit) readHeader() (*tar.Header, error) {
+// parsed. At the end of the archive it returns io.EOF.
+func (l *layerReader) readHeader() (*tar.Header, error) {
 	l.chain = l.chain[:0]
 	for {
 		block, err := l.grow(blockSize)
@@ -51,7 +51,7 @@ func (l *layerLimit) readHeader() (*tar.Header, error) {
 }
 
 // readEnd reads the second of the two blocks that end an archive.
-func (l *layerLimit) readEnd() error {
+func (l *layerReader) readEnd() error {
 	if len(l.chain) != blockSize {
 		return errors.New("the archive ends within the headers of an entry")
 	}
@@ -61,15 +61,11 @@ func (l *layerLimit) readEnd() error {
 		return err
 	}
 	l.raw = append(l.raw, l.chain...)
-	l.out = l.chain
-	if err := l.addSegment(); err != nil {
-		return err
-	}
 	return io.EOF
 }
 
 // grow reads n more bytes into chain and returns them.
-func (l *layerLimit) grow(n int64) ([]byte, error) {
+func (l *layerReader) grow(n int64) ([]byte, error) {
 	old := len(l.chain)
 	l.heads += n
 	switch {
