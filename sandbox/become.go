@@ -42,6 +42,11 @@ func (b *builder) become(p *userns.Program, who *identity) error {
 	if !c.NoNewPrivs {
 		b.seccomp(p) // needs CAP_SYS_ADMIN, as long as it is there
 	}
+	if !c.Init {
+		// This process shares the memory of sbx-init, which whoever may look into it from here on
+		// shall not.
+		p.Do("keep the memory closed", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
 	b.setIDs(p, who)
 	p.Do("die with sbx-init", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	p.Do("umask", unix.SYS_UMASK, uint32(c.Umask))

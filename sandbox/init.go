@@ -20,6 +20,7 @@ import (
 type order struct {
 	Plan    Plan
 	Winsize *unix.Winsize // of the caller's terminal
+	Slack   int           // of the caller's timers, in nanoseconds, which the command gets again
 }
 
 // reportFD is where sbx-init reports to the parent; see report.go.
@@ -55,6 +56,9 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 	var o order
 	if err := unmarshal(message, &o); err != nil {
 		return 0, fmt.Errorf("read plan: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(o.Slack), 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("timer slack: %w", err)
 	}
 	b := &builder{p: &o.Plan, winsize: o.Winsize, join: join, up: up}
 	hostPID := !b.p.has("pid")

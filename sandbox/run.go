@@ -64,6 +64,7 @@ func (pa *parent) start() error {
 	stage := userns.Stage{
 		Name: "sbx-init", Flags: pa.p.cloneFlags(), Caller: pa.p.Caller, Map: pa.p.IDs,
 		Env:   []string{"GOGC=off", "GOMAXPROCS=1"}, // it works for milliseconds, on one thread, then only waits
+		Slack: 20 * time.Millisecond,                // and no other thread need look after it every 20 microseconds
 		Files: append([]int{int(down.Fd())}, pa.p.Command.KeepFDs...),
 	}
 	if !pa.p.Command.Terminal {
@@ -85,6 +86,9 @@ func (pa *parent) prepare() ([]byte, error) {
 		return nil, err
 	}
 	o := order{Plan: *pa.p}
+	if o.Slack, err = unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("timer slack: %w", err)
+	}
 	if pa.tty != nil {
 		o.Winsize = pa.tty.size()
 	}

@@ -117,7 +117,11 @@ func (b *builder) start() (*command, error) {
 	if b.p.has("pid") {
 		flags = unix.CLONE_NEWPID
 	}
-	child, err := p.Fork(flags)
+	fork := p.Spawn
+	if b.p.Command.Init {
+		fork = p.Fork // the first process stays as it is: it must not share this memory
+	}
+	child, err := fork(flags)
 	if err != nil {
 		return nil, fmt.Errorf("start the command's process: %w", err)
 	}

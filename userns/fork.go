@@ -8,7 +8,7 @@ import (
 )
 
 // The runtime offers these to package syscall, which forks; gVisor uses them too.
-// BeforeFork blocks all signals, AfterForkInChild drops the runtime's handlers.
+// BeforeFork blocks all signals.
 
 //go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
 func runtimeBeforeFork()
@@ -16,42 +16,48 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
-//go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
-func runtimeAfterForkInChild()
+// cloneShared is clone(2) with CLONE_VM among the flags: the child uses this memory, at the
+// same time, and makes the calls on its own stack, below where stack points to.
+func cloneShared(flags uintptr, stack *byte, pidfd *int32, calls []call, report int) (pid, errno uintptr)
 
-// vfork is clone(2) with CLONE_VM and CLONE_VFORK among the flags: the child uses this
-// memory and this stack, and the calling thread sleeps until it has executed something.
-func vfork(flags uintptr, pidfd *int32) (pid, errno uintptr)
-
-// fork clones the process and runs calls in the child. The child has one thread: no
-// allocation, no stack growth (nosplit), no locks, only RawSyscall. A child that executes
-// at once borrows the memory; for one that waits, it is copied.
+// fork clones the process and makes calls in the child. Given a stack the child shares the
+// memory, else it has a copy.
 //
 //go:noinline
 //go:norace
 //go:nosplit
 //go:nocheckptr
-func fork(flags uintptr, borrow bool, pidfd *int32, calls []call, report int) (uintptr, syscall.Errno) {
+func fork(flags uintptr, stack *byte, pidfd *int32, calls []call, report int) (uintptr, syscall.Errno) {
 	flags |= uintptr(unix.SIGCHLD) | unix.CLONE_PIDFD
 	runtimeBeforeFork()
 	var pid, errno uintptr
-	if borrow {
-		pid, errno = vfork(flags|unix.CLONE_VM|unix.CLONE_VFORK, pidfd)
+	if stack != nil {
+		pid, errno = cloneShared(flags|unix.CLONE_VM, stack, pidfd, calls, report)
 	} else {
 		r, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
 		pid, errno = r, uintptr(e)
+		if pid == 0 && errno == 0 {
+			live(calls, report)
+		}
 	}
-	if errno != 0 || pid != 0 {
-		runtimeAfterFork()
-		return pid, syscall.Errno(errno)
-	}
-	runtimeAfterForkInChild()
-	resetSignals()
-	runCalls(calls, report)
-	return 0, 0
+	runtimeAfterFork()
+	return pid, syscall.Errno(errno)
 }
 
-// runCalls is the child's whole life in this program.
+// live is the child's whole life in this program. It has one thread, and shares memory with
+// a runtime that does not know it: no allocation, no stack growth (nosplit), no locks, only
+// RawSyscall.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+//go:nocheckptr
+func live(calls []call, report int) {
+	resetSignals()
+	runCalls(calls, report)
+}
+
+// runCalls makes the calls, the last of which executes something.
 //
 //go:norace
 //go:nosplit

@@ -152,24 +152,31 @@ type CallError struct {
 func (e *CallError) Error() string { return e.Name + ": " + e.Err.Error() }
 func (e *CallError) Unwrap() error { return e.Err }
 
-// Child is a process made by Fork.
+// Child is a process made by Fork or Spawn.
 type Child struct {
-	Pid   int
-	PidFD int // close-on-exec; the caller closes it
-	errs  int // read end: a report, or end of file once the child has executed something
-	calls []call
+	Pid     int
+	PidFD   int // close-on-exec; the caller closes it
+	errs    int // read end: a report, or end of file once the child has executed something
+	program *Program
+	stack   []byte // of a child that shares this memory
 }
 
 // Fork makes a child in the namespaces that flags (CLONE_NEW*) name and runs the
 // program in it. The calling goroutine must be locked to its thread if the program
 // sets a parent death signal: that is sent when this thread ends.
-func (p *Program) Fork(flags uintptr) (*Child, error) { return p.fork(flags, false) }
+func (p *Program) Fork(flags uintptr) (*Child, error) { return p.fork(flags, nil) }
 
-// Spawn is Fork for a program that waits for nothing before it executes something: the
-// caller's memory need not be copied, and Spawn returns when that has happened.
-func (p *Program) Spawn(flags uintptr) (*Child, error) { return p.fork(flags, true) }
+// Spawn is Fork for a program without Reap: until it executes something the child uses the
+// caller's memory, which need not be copied. What the program points at stays as it is
+// until Executed or Wait has returned.
+func (p *Program) Spawn(flags uintptr) (*Child, error) {
+	return p.fork(flags, make([]byte, childStack))
+}
 
-func (p *Program) fork(flags uintptr, borrow bool) (*Child, error) {
+// childStack is ample for functions that the compiler holds to 800 bytes (nosplit).
+const childStack = 8 << 10
+
+func (p *Program) fork(flags uintptr, stack []byte) (*Child, error) {
 	var report [2]int
 	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
@@ -184,21 +191,25 @@ func (p *Program) fork(flags uintptr, borrow bool) (*Child, error) {
 		report[1] = high
 	}
 	defer unix.Close(report[1])
+	var top *byte
+	if stack != nil {
+		top = &stack[len(stack)-16] // aligned, as both processors want it
+	}
 	pidfd := int32(-1)
 	syscall.ForkLock.Lock()
-	pid, errno := fork(flags, borrow, &pidfd, p.calls, report[1])
+	pid, errno := fork(flags, top, &pidfd, p.calls, report[1])
 	syscall.ForkLock.Unlock()
-	runtime.KeepAlive(p)
 	if errno != 0 {
 		unix.Close(report[0])
 		return nil, &CallError{Name: "clone", Err: errno}
 	}
-	return &Child{int(pid), int(pidfd), report[0], p.calls}, nil
+	return &Child{int(pid), int(pidfd), report[0], p, stack}, nil
 }
 
 // Executed waits until the child has executed something, and returns nil; or until
 // it could not go on, and returns a CallError.
 func (c *Child) Executed() error {
+	defer runtime.KeepAlive(c)
 	defer unix.Close(c.errs)
 	var r [2]uint32
 	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.errs, Bytes(&r)) })
@@ -208,12 +219,13 @@ func (c *Child) Executed() error {
 	case n != len(Bytes(&r)):
 		return nil
 	}
-	call := c.calls[r[0]]
+	call := c.program.calls[r[0]]
 	return &CallError{call.name, syscall.Errno(r[1]), call.kind}
 }
 
 // Wait waits for the end of the child.
 func (c *Child) Wait() (unix.WaitStatus, error) {
+	defer runtime.KeepAlive(c)
 	var status unix.WaitStatus
 	_, err := ignoringEINTR(func() (int, error) { return unix.Wait4(c.Pid, &status, 0, nil) })
 	return status, err

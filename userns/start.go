@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +19,9 @@ type Stage struct {
 	Caller Caller   // who starts it
 	Map    Map      // the ids of its namespace
 	Env    []string // nothing is inherited
+	// Slack is how late the timers of its threads may be, 0 as late as the caller's
+	// (PR_SET_TIMERSLACK).
+	Slack time.Duration
 	// Stdio becomes descriptors 0, 1 and 2, nil is /dev/null. Descriptor 3 is the message.
 	// Files, descriptors of the caller's, become 4 and up. All stay the caller's to close.
 	// A stage keeps them from what it executes: they are close-on-exec there.
@@ -38,10 +43,16 @@ func (s *Stage) Start(message []byte) (*Child, error) {
 
 // StartWith is Start with a message that is made while the stage is starting.
 func (s *Stage) StartWith(message func() ([]byte, error)) (*Child, error) {
-	child, pw, err := s.spawn(sealByMount)
+	message = sync.OnceValues(message)
+	child, err := s.start(sealByMount, message)
 	if call, ok := errors.AsType[*CallError](err); ok && call.kind == sealing {
-		child, pw, err = s.spawn(sealByCopy)
+		child, err = s.start(sealByCopy, message)
 	}
+	return child, err
+}
+
+func (s *Stage) start(seal func(*Program) (*Result, io.Closer, error), message func() ([]byte, error)) (*Child, error) {
+	child, pw, err := s.spawn(seal)
 	if err != nil {
 		return nil, explain(err, s.Caller)
 	}
@@ -64,6 +75,9 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 		p.Try("raise capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0)
 	}
 	p.Do("die with the parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	if s.Slack > 0 {
+		p.Do("set timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, int(s.Slack), 0, 0, 0)
+	}
 	exe, held, err := seal(p)
 	if err != nil {
 		return nil, nil, err
@@ -90,15 +104,11 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 		return nil, nil, err
 	}
 	child, err := p.Spawn(unix.CLONE_NEWUSER | s.Flags)
-	if err == nil {
-		if err = child.Executed(); err == nil {
-			return child, pw, nil
-		}
-		child.Wait()
-		unix.Close(child.PidFD)
+	if err != nil {
+		pw.Close()
+		return nil, nil, err
 	}
-	pw.Close()
-	return nil, nil, err
+	return child, pw, nil
 }
 
 // brief maps the ids of the stage and sends it the message. One that has given up and ended
@@ -106,10 +116,15 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)) error {
 	mapping := s.Map.begin(child.Pid, s.Caller)
 	text, err := message()
-	if err == nil {
+	refused := child.Executed()
+	if refused == nil && err == nil {
 		_, err = to.Write(append(binary.NativeEndian.AppendUint64(nil, uint64(len(text))), text...))
 	}
-	if failed := mapping.end(); failed != nil {
+	failed := mapping.end()
+	switch {
+	case refused != nil:
+		return explain(refused, s.Caller)
+	case failed != nil:
 		return fmt.Errorf("map ids: %w", failed)
 	}
 	if err == nil {
