@@ -199,7 +199,11 @@ func (b *builder) mountRoot() error {
 func (b *builder) mountLayers(s *Step) (*os.File, error) {
 	dirs := b.src.dirs[0]
 	image := dirs[:len(s.Layers)]
-	places, err := b.base.placesLayer(b.copier(), image, b.p.Steps[1:])
+	list, err := b.places()
+	if err != nil {
+		return nil, err
+	}
+	places, err := b.base.placesLayer(b.copier(), image, list)
 	if err != nil {
 		return nil, fmt.Errorf("make places to mount on: %w", err)
 	}

@@ -21,20 +21,56 @@ type places struct {
 	top    *os.File // the new layer, once there is something in it
 }
 
-// placesLayer makes the places that steps will mount on and the layers lack. It returns
-// the directory of the new layer, or nil if nothing is missing.
-func (b *base) placesLayer(c copier, layers []*os.File, steps []Step) (*os.File, error) {
-	l := &places{copier: c, layers: layers, base: b}
-	for i := range steps {
-		var err error
-		switch s := &steps[i]; {
-		case s.CopyUp: // whether the image has something there matters to it
-		case s.Op == opTmpfs, s.Op == opProc, s.Op == opSysfs, s.Op == opDevpts:
-			err = l.add(s.Dst, unix.S_IFDIR|0o755)
-		case s.Op == opFile, s.Op == opHosts, s.Op == opPasswd, s.Op == opGroup:
-			err = l.add(s.Dst, unix.S_IFREG|0o644)
+// place is where something will be mounted: a directory, or a file.
+type place struct {
+	dst  string
+	mode uint32 // with its kind
+}
+
+// places are those of the steps whose kind does not depend on what the image has there.
+func (b *builder) places() (list []place, err error) {
+	for i := range b.p.Steps {
+		s := &b.p.Steps[i]
+		var mode uint32
+		switch s.Op {
+		case opTmpfs, opProc, opSysfs, opDevpts, opOverlay:
+			mode = unix.S_IFDIR | 0o755
+		case opFile, opHosts, opPasswd, opGroup:
+			mode = unix.S_IFREG | 0o644
+		case opBind:
+			mode, err = b.src.place(i)
 		}
 		if err != nil {
+			return nil, err
+		}
+		if mode != 0 && !s.CopyUp && !strings.HasPrefix(s.Dst, "/proc/") {
+			list = append(list, place{s.Dst, mode})
+		}
+	}
+	return list, nil
+}
+
+// place is the mode of what the bind of step i needs to be mounted on; 0 if it has no source.
+func (s *sources) place(i int) (uint32, error) {
+	if s.mounts[i] == nil {
+		return 0, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.mounts[i].Fd()), &st); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: s.mounts[i].Name(), Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return unix.S_IFDIR | 0o755, nil
+	}
+	return unix.S_IFREG | 0o644, nil
+}
+
+// placesLayer makes the places that the layers lack. It returns the directory of the new
+// layer, or nil if nothing is missing.
+func (b *base) placesLayer(c copier, layers []*os.File, list []place) (*os.File, error) {
+	l := &places{copier: c, layers: layers, base: b}
+	for _, p := range list {
+		if err := l.add(p.dst, p.mode); err != nil {
 			return nil, err
 		}
 	}

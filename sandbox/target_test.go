@@ -141,9 +141,10 @@ func TestPlaces(t *testing.T) {
 	defer tmpfs.Close()
 	b := &base{tmpfs: tmpfs}
 	all := []userns.ID{{Size: 1 << 31}}
-	places, err := b.placesLayer(copier{ids: userns.Map{UIDs: all, GIDs: all}}, layers, []Step{
-		{Op: opProc, Dst: "/proc"}, {Op: opSysfs, Dst: "/sys"}, {Op: opFile, Dst: "/etc/hosts"}, {Op: opFile, Dst: "/etc/hostname"},
-		{Op: opFile, Dst: "/run/.containerenv"}, {Op: opTmpfs, Dst: "/a/b/c"}, {Op: opTmpfs, Dst: "/new/dir"}, {Op: opTmpfs, Dst: "/"},
+	const dir, file = unix.S_IFDIR | 0o755, unix.S_IFREG | 0o644
+	places, err := b.placesLayer(copier{ids: userns.Map{UIDs: all, GIDs: all}}, layers, []place{
+		{"/proc", dir}, {"/sys", dir}, {"/etc/hosts", file}, {"/etc/hostname", file},
+		{"/run/.containerenv", file}, {"/a/b/c", dir}, {"/new/dir", dir}, {"/", dir},
 	})
 	must(err)
 	defer places.Close()
