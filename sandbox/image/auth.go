@@ -76,13 +76,42 @@ func runtimeAuthFile() string {
 	return filepath.Join("/run/containers", strconv.Itoa(os.Getuid()), "auth.json")
 }
 
-// credentialsFor finds what is known for a repository; without any it is empty. warn is told
-// of the usual places that cannot be asked: an image that everyone may have needs none.
-func (a Access) credentialsFor(ctx context.Context, n Name, warn func(error)) (credentials, error) {
+// authFiles among the credential helpers of registries.conf are the files of authPaths.
+const authFiles = "containers-auth.json"
+
+// credentialsFor finds what is known for a repository; without any it is empty. Of the helpers,
+// those of registries.conf, the first that knows something counts. warn is told of those and
+// of files that cannot be asked: an image that everyone may have needs none.
+func (a Access) credentialsFor(ctx context.Context, n Name, helpers []string, warn func(error)) (credentials, error) {
 	if a.Creds != "" {
 		user, password, _ := strings.Cut(a.Creds, ":")
 		return credentials{username: user, password: password}, nil
 	}
+	if askedAuthFile(a.AuthFile) != "" {
+		helpers = []string{authFiles}
+	}
+	for _, helper := range helpers {
+		var c credentials
+		var err error
+		if helper == authFiles {
+			c, err = a.inFiles(ctx, n, warn)
+		} else {
+			c, err = helperGet(ctx, helper, n.Registry)
+		}
+		switch {
+		case err != nil && (helper == authFiles || ctx.Err() != nil):
+			return credentials{}, err
+		case err != nil:
+			warn(fmt.Errorf("credentials for %s: credential-helpers of registries.conf: %w", n.Registry, err))
+		case !c.empty():
+			return c, nil
+		}
+	}
+	return credentials{}, nil
+}
+
+// inFiles finds what the files know.
+func (a Access) inFiles(ctx context.Context, n Name, warn func(error)) (credentials, error) {
 	for _, file := range authPaths(a.AuthFile) {
 		c, err := lookupFile(ctx, file, n)
 		if err != nil && askedAuthFile(a.AuthFile) == "" && ctx.Err() == nil {

@@ -85,24 +85,24 @@ func TestCredentials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := (Access{}).credentialsFor(t.Context(), n, noWarning); err != nil || got != want {
+		if got, err := (Access{}).credentialsFor(t.Context(), n, []string{authFiles}, noWarning); err != nil || got != want {
 			t.Errorf("%s: %+v, %v; want %+v", ref, got, err, want)
 		}
 	}
 	n := Name{Registry: "a.example", Path: "x"}
 	asked := filepath.Join(home, "asked.json")
 	writeFile(t, asked, `{"auths":{"a.example":{"auth":"`+pair("asked", "8")+`"}}}`)
-	if got, err := (Access{AuthFile: asked}).credentialsFor(t.Context(), n, noWarning); err != nil || got.username != "asked" {
+	if got, err := (Access{AuthFile: asked}).credentialsFor(t.Context(), n, []string{authFiles}, noWarning); err != nil || got.username != "asked" {
 		t.Errorf("--authfile: %+v, %v", got, err)
 	}
 	t.Setenv("REGISTRY_AUTH_FILE", asked)
-	if got, err := (Access{}).credentialsFor(t.Context(), n, noWarning); err != nil || got.username != "asked" {
+	if got, err := (Access{}).credentialsFor(t.Context(), n, []string{authFiles}, noWarning); err != nil || got.username != "asked" {
 		t.Errorf("REGISTRY_AUTH_FILE: %+v, %v", got, err)
 	}
-	if got, err := (Access{Creds: "me:a:b"}).credentialsFor(t.Context(), n, noWarning); err != nil || got != (credentials{username: "me", password: "a:b"}) {
+	if got, err := (Access{Creds: "me:a:b"}).credentialsFor(t.Context(), n, []string{authFiles}, noWarning); err != nil || got != (credentials{username: "me", password: "a:b"}) {
 		t.Errorf("--creds: %+v, %v", got, err)
 	}
-	_, err := Access{AuthFile: filepath.Join(home, "nonesuch")}.credentialsFor(t.Context(), n, noWarning)
+	_, err := Access{AuthFile: filepath.Join(home, "nonesuch")}.credentialsFor(t.Context(), n, []string{authFiles}, noWarning)
 	wantError(t, err, "nonesuch")
 }
 
@@ -115,7 +115,7 @@ func TestCredentialsRefuses(t *testing.T) {
 	} {
 		file := filepath.Join(t.TempDir(), "auth.json")
 		writeFile(t, file, text)
-		_, err := Access{AuthFile: file}.credentialsFor(t.Context(), Name{Registry: "a.example", Path: "x"}, noWarning)
+		_, err := Access{AuthFile: file}.credentialsFor(t.Context(), Name{Registry: "a.example", Path: "x"}, []string{authFiles}, noWarning)
 		wantError(t, err, want)
 	}
 }
@@ -247,7 +247,7 @@ func TestCredentialsWarns(t *testing.T) {
 	for text, want := range map[string]string{`{`: "config.json", `{"credsStore":"nonesuch-helper"}`: "docker-credential-nonesuch-helper"} {
 		writeFile(t, file, text)
 		var told []error
-		c, err := (Access{}).credentialsFor(t.Context(), n, func(err error) { told = append(told, err) })
+		c, err := (Access{}).credentialsFor(t.Context(), n, []string{authFiles}, func(err error) { told = append(told, err) })
 		if err != nil || !c.empty() || len(told) != 1 {
 			t.Fatalf("%s: %+v, %v, warnings %v", text, c, err, told)
 		}

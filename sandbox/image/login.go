@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	credhelper "github.com/docker/docker-credential-helpers/client"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +26,7 @@ type LoginOptions struct {
 }
 
 // Login checks the credentials against the registry and keeps them: with a credential
-// helper where the file names one, else in the file.
+// helper where registries.conf or the file names one, else in the file.
 func Login(ctx context.Context, opts LoginOptions) error {
 	key, n, err := loginKey(opts.Registry)
 	if err != nil {
@@ -41,7 +42,7 @@ func Login(ctx context.Context, opts LoginOptions) error {
 	if err := verifyLogin(ctx, regs, n, opts); err != nil {
 		return fmt.Errorf("login to %s: %w", key, err)
 	}
-	if err := keep(ctx, opts, key, n); err != nil {
+	if err := keep(ctx, opts, regs.helpers, key, n); err != nil {
 		return fmt.Errorf("login to %s: %w", key, err)
 	}
 	return nil
@@ -82,7 +83,10 @@ func verifyLogin(ctx context.Context, regs *Registries, n Name, opts LoginOption
 }
 
 // keep writes what was verified.
-func keep(ctx context.Context, opts LoginOptions, key string, n Name) error {
+func keep(ctx context.Context, opts LoginOptions, helpers []string, key string, n Name) error {
+	if askedAuthFile(opts.Access.AuthFile) == "" && len(helpers) > 0 && helpers[0] != authFiles {
+		return helperStore(ctx, helpers[0], key, opts.Username, opts.Password)
+	}
 	file := writableAuthFile(opts.Access.AuthFile)
 	f, err := readAuthFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -118,7 +122,11 @@ func LoggedIn(ctx context.Context, registry string, access Access) (string, erro
 	if err != nil {
 		return "", err
 	}
-	c, err := access.credentialsFor(ctx, n, func(error) {})
+	regs, err := LoadRegistries()
+	if err != nil {
+		return "", err
+	}
+	c, err := access.credentialsFor(ctx, n, regs.helpers, func(error) {})
 	switch {
 	case err != nil:
 		return "", err
@@ -137,8 +145,16 @@ func Logout(ctx context.Context, registry string, access Access) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	regs, err := LoadRegistries()
+	if err != nil {
+		return err
+	}
+	helpers := regs.helpers
+	if askedAuthFile(access.AuthFile) != "" {
+		helpers = nil
+	}
 	if registry == "" {
-		return logoutAll(ctx, file, f)
+		return errors.Join(forgetAll(ctx, helpers), logoutAll(ctx, file, f))
 	}
 	key, n, err := loginKey(registry)
 	if err != nil {
@@ -150,7 +166,11 @@ func Logout(ctx context.Context, registry string, access Access) error {
 			return fmt.Errorf("logout from %s: %w", key, err)
 		}
 	}
-	found := helper != ""
+	forgotten, err := forget(ctx, helpers, key)
+	if err != nil {
+		return fmt.Errorf("logout from %s: %w", key, err)
+	}
+	found := helper != "" || forgotten
 	err = editAuths(file, func(auths map[string]json.RawMessage) error {
 		for k := range auths {
 			if k == key || authHost(k) == key {
@@ -166,10 +186,50 @@ func Logout(ctx context.Context, registry string, access Access) error {
 	if found {
 		return nil
 	}
-	if c, err := access.credentialsFor(ctx, n, func(error) {}); err == nil && !c.empty() {
+	if c, err := access.credentialsFor(ctx, n, helpers, func(error) {}); err == nil && !c.empty() {
 		return fmt.Errorf("logout from %s: the credentials are not in %s but in a file of another tool", key, file)
 	}
 	return fmt.Errorf("not logged in to %s", key)
+}
+
+// forget erases what credential helpers of registries.conf know of a registry, if they do.
+func forget(ctx context.Context, helpers []string, key string) (found bool, err error) {
+	for _, helper := range helpers {
+		if helper == authFiles {
+			continue
+		}
+		known, err := helperGet(ctx, helper, key)
+		if err == nil && !known.empty() {
+			found, err = true, helperErase(ctx, helper, key)
+		}
+		if err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// forgetAll erases all that they know.
+func forgetAll(ctx context.Context, helpers []string) error {
+	for _, helper := range helpers {
+		if helper == authFiles {
+			continue
+		}
+		run, err := helperProgram(ctx, helper)
+		if err != nil {
+			return err
+		}
+		known, err := credhelper.List(run)
+		if err != nil {
+			return fmt.Errorf("docker-credential-%s: %w", helper, err)
+		}
+		for server := range known {
+			if err := helperErase(ctx, helper, server); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func logoutAll(ctx context.Context, file string, f authFile) error {

@@ -30,9 +30,10 @@ type layerStore interface {
 // pull is one Pull under way.
 type pull struct {
 	PullOptions
-	store layerStore
-	blobs *blobDir
-	out   *progress
+	store   layerStore
+	blobs   *blobDir
+	helpers []string // of registries.conf
+	out     *progress
 }
 
 func newPull(s layerStore, opts PullOptions) (*pull, error) {
@@ -170,6 +171,7 @@ func pullNames(ctx context.Context, s layerStore, opts PullOptions, m meaning) (
 			return nil, err
 		}
 	}
+	p.helpers = m.regs.helpers
 	if m.note != "" {
 		p.out.line("sbx: note: %s", m.note)
 	}
@@ -216,7 +218,7 @@ func lastFirst(errs []error) error {
 
 // from brings an image from one place in.
 func (p *pull) from(ctx context.Context, name Name, e endpoint) (*Image, error) {
-	creds, err := p.Access.credentialsFor(ctx, e.name, func(err error) { p.out.line("sbx: warning: %v", err) })
+	creds, err := p.Access.credentialsFor(ctx, e.name, p.helpers, func(err error) { p.out.line("sbx: warning: %v", err) })
 	if err != nil {
 		return nil, err
 	}

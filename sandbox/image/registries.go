@@ -24,7 +24,8 @@ type Registries struct {
 	mode     string   // short-name-mode
 	aliases  map[string]string
 	tables   []registryTable
-	mainFile string // "" if there is none; for messages
+	helpers  []string // credential-helpers: who keeps credentials, in order
+	mainFile string   // "" if there is none; for messages
 }
 
 type registryTable struct {
@@ -45,6 +46,7 @@ type mirrorTable struct {
 type registriesFile struct {
 	Search     *[]string `toml:"unqualified-search-registries"`
 	Mode       string    `toml:"short-name-mode"`
+	Helpers    *[]string `toml:"credential-helpers"`
 	Aliases    map[string]string
 	Registry   []registryTable
 	VersionOne map[string]any `toml:"registries"`
@@ -83,7 +85,7 @@ func (p registriesPaths) all() []string {
 func LoadRegistries() (*Registries, error) { return loadRegistries(defaultRegistriesPaths()) }
 
 func loadRegistries(paths registriesPaths) (*Registries, error) {
-	r := &Registries{aliases: map[string]string{}}
+	r := &Registries{aliases: map[string]string{}, helpers: []string{authFiles}}
 	for _, file := range paths.main {
 		err := r.add(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -154,6 +156,9 @@ func (r *Registries) merge(f registriesFile) error {
 			}
 		}
 		r.search, r.decided = *f.Search, true
+	}
+	if f.Helpers != nil {
+		r.helpers = *f.Helpers
 	}
 	switch f.Mode {
 	case "":
