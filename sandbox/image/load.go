@@ -111,7 +111,14 @@ func (p *pull) openStdin(ctx context.Context, stdin io.Reader) (tree, error) {
 	if stdin == nil {
 		return nil, &fs.PathError{Op: "read", Path: "standard input", Err: fs.ErrInvalid}
 	}
-	in := &counter{r: stdin, ctx: ctx}
+	// A read of a pipe that nobody fills ends by no signal: it is left behind.
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, stdin)
+		w.CloseWithError(err)
+	}()
+	defer context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })()
+	in := &counter{r: r, ctx: ctx}
 	f, err := spool(in, in, p.blobs)
 	if err != nil {
 		return nil, err
