@@ -62,6 +62,7 @@ func (b *builder) run(freshProc bool) (*userns.Child, error) {
 	if err := b.finish(c); err != nil {
 		unix.PidfdSendSignal(c.PidFD, unix.SIGKILL, nil, 0)
 		c.Wait()
+		unix.Close(c.PidFD)
 		return nil, err
 	}
 	return c.Child, nil
@@ -123,6 +124,8 @@ func (b *builder) start() (*command, error) {
 	}
 	child, err := fork(flags)
 	if err != nil {
+		readyR.Close()
+		proceedW.Close()
 		return nil, fmt.Errorf("start the command's process: %w", err)
 	}
 	return &command{child, readyR, proceedW}, nil
