@@ -28,6 +28,7 @@ sbx:
 
 install: sbx
 	install -D -m 0755 sbx $(DESTDIR)$(PREFIX)/bin/sbx
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "note: $(PREFIX)/bin is not in PATH" ;; esac
 
 setup:
 	scripts/setup

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,17 @@ type NotFoundError struct{ Name string }
 
 func (e *NotFoundError) Error() string   { return fmt.Sprintf("exec %q: command not found", e.Name) }
 func (e *NotFoundError) ExitStatus() int { return 127 }
+
+// Hint says what was probably meant.
+func (e *NotFoundError) Hint() string {
+	switch {
+	case strings.HasPrefix(e.Name, "-"):
+		return "flags of sbx go before the image: sbx run FLAGS IMAGE COMMAND"
+	case strings.Contains(e.Name, " "):
+		return "that is one word, the name of a program: for a line of shell, sh -c 'LINE'"
+	}
+	return ""
+}
 
 // NotExecutableError says that the command is there and cannot be run: exit status 126.
 type NotExecutableError struct {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -91,11 +92,23 @@ func typeIn(master io.Writer, raw bool) {
 			}
 		}
 		if err == io.EOF && !raw {
-			io.WriteString(master, end)
+			sayEnd(master, end)
 		}
 		if err != nil {
 			return
 		}
+	}
+}
+
+// sayEnd repeats itself, ever less often: a shell that is about to begin throws away what was
+// typed before its own line editor.
+func sayEnd(master io.Writer, end string) {
+	for pause := 100 * time.Millisecond; ; pause *= 2 {
+		if _, err := io.WriteString(master, end); err != nil {
+			return
+		}
+		end = "\x04"
+		time.Sleep(pause)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestMistakes(t *testing.T) {
 		{"run -h", "sbx: run: --hostname: needs a value\nsbx: hint: sbx help run\n"},
 		{"run --cap-add SYS_ADMN x", "sbx: run: --cap-add: SYS_ADMN: no such capability\nsbx: hint: did you mean SYS_ADMIN?\n"},
 		{"run --cap-drop netraw x", "sbx: run: --cap-drop: netraw: no such capability\nsbx: hint: did you mean NET_RAW?\n"},
-		{"run --timeout 99999999999 x", "sbx: run: --timeout: 99999999999: not a time like 30s or 2m3s, of less than 290 years\n"},
+		{"run --timeout 99999999999 x", "sbx: run: --timeout: 99999999999: not a time like 30s or 2m3s, from 0 to 290 years\n"},
 		{"run --creds foo x", "sbx: run: --creds: not USER:PASSWORD\nsbx: hint: sbx login asks for the password\n"},
 		{"run --authfile /no/such x", "sbx: run: --authfile: stat /no/such: no such file or directory\n"},
 		{"pull --cert-dir /no/such x", "sbx: pull: --cert-dir: stat /no/such: no such file or directory\n"},

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"unicode"
@@ -57,6 +58,28 @@ func (a *app) report(err error) int {
 		return status.ExitStatus()
 	}
 	return statusFailed
+}
+
+// hinted is an error, and what helps against it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.hint }
+
+// meantFile adds to err, about the image name, what to write for the file or directory that
+// is called so.
+func meantFile(name string, err error) error {
+	info, missing := os.Stat(name)
+	switch {
+	case missing != nil:
+		return err
+	case info.IsDir():
+		return &hinted{err, "for the directory of that name: --rootfs " + quoteArg(name) + ", or oci:" + quoteArg(name) + " if it is a layout"}
+	}
+	return &hinted{err, "for the file of that name: docker-archive:" + quoteArg(name) + " or oci-archive:" + quoteArg(name)}
 }
 
 func hidden(r rune) bool { return !unicode.IsPrint(r) }

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,9 @@ import (
 // own descriptors would mean another file in the first process of the sandbox, which opens it.
 func hostPath(s string) (string, error) {
 	path, err := filepath.Abs(s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("the current directory does not exist any more")
+	}
 	if err != nil {
 		return "", err
 	}

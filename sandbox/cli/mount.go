@@ -230,7 +230,7 @@ func finishMount(m sandbox.Mount) (sandbox.Mount, error) {
 	case "volume":
 		m.Name, m.Src = m.Src, ""
 		if m.Name != "" && !isName(m.Name) {
-			return m, fmt.Errorf("%s: not the name of a volume", quoteArg(m.Name))
+			return m, &usageError{msg: fmt.Sprintf("%s: not the name of a volume", quoteArg(m.Name)), hint: "type is volume if nothing else is said; type=bind takes a path"}
 		}
 	case "image":
 		if m.Subdir != "" && !filepath.IsLocal(strings.TrimLeft(m.Subdir, "/")) {

@@ -54,7 +54,7 @@ func (a *app) pull(f *pullFlags, names []string) error {
 		}
 		img, err := image.Pull(ctx, store, opts)
 		if err != nil {
-			return err
+			return meantFile(name, err)
 		}
 		release(img)
 		if foreign := img.Foreign(); foreign != "" && opts.Platform == (image.Platform{}) && !f.quiet {

@@ -183,7 +183,7 @@ func (h *heldImages) get(name string) (*image.Image, error) {
 		img, err = image.Pull(ctx, h.run.store, opts)
 	}
 	if err != nil {
-		return nil, err
+		return nil, meantFile(name, err)
 	}
 	if img.Lock != nil {
 		h.locks = append(h.locks, img.Lock)

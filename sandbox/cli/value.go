@@ -57,7 +57,7 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s + unit)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%s: not a time like 30s or 2m3s, of less than 290 years", quoteArg(s))
+		return 0, fmt.Errorf("%s: not a time like 30s or 2m3s, from 0 to 290 years", quoteArg(s))
 	}
 	return d, nil
 }

@@ -191,7 +191,7 @@ func (t *tarTree) index(ctx context.Context) error {
 		switch {
 		case err == io.EOF && n > 0:
 			return nil
-		case err == io.EOF, errors.Is(err, tar.ErrHeader) && n == 0:
+		case err == io.EOF, (errors.Is(err, tar.ErrHeader) || err == io.ErrUnexpectedEOF) && n == 0:
 			return errors.New("not a tar archive")
 		case err != nil:
 			return fmt.Errorf("corrupt or cut short: %w", err)

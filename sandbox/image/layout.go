@@ -160,7 +160,11 @@ func readLayout(t tree, blobs *blobDir) (*ociLayout, error) {
 		err = fmt.Errorf("version %s, not 1", quoteShort(version.Version))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("not an OCI layout: %w", err)
+		err = fmt.Errorf("not an OCI layout: %w", err)
+		if _, docker := readSmall(t, "manifest.json"); docker == nil {
+			err = withHint(err, "it is an archive of docker's: docker-archive:FILE")
+		}
+		return nil, err
 	}
 	data, err = readSmall(t, v1.ImageIndexFile)
 	if err != nil {

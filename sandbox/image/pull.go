@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -186,6 +187,9 @@ func pullNames(ctx context.Context, s layerStore, opts PullOptions, m meaning) (
 			img, err := p.from(ctx, name, e)
 			if err == nil {
 				return img, nil
+			}
+			if answer, ok := errors.AsType[*RegistryError](err); ok && answer.Status == http.StatusUnauthorized && p.Access.Creds != "" {
+				err = withHint(err, "--creds may be wrong, or there is no such image")
 			}
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
