@@ -24,7 +24,7 @@ const (
 	ratioMatters    = 1 << 30  // this many bytes came out
 	maxLayerEntries = 2_000_000
 	maxDirs         = 500_000  // their times are remembered
-	maxDirExtra     = 32 << 20 // bytes of extended headers of all directories
+	maxDirExtra     = 32 << 20 // bytes of names and extended headers of all directories
 	maxHeader       = 1 << 20  // bytes of all headers before one entry
 	maxHeaders      = 2 << 30  // bytes of all headers of a layer
 	maxTrailer      = 16 << 20 // bytes after the end of the archive
@@ -63,7 +63,7 @@ type layerReader struct {
 	size    int64 // uncompressed bytes so far
 	heads   int64
 	dirs    int
-	extras  int64 // extended headers of directories
+	extras  int64 // bytes of names and extended headers of directories
 	// rootSeen: the layer has an entry for the root directory.
 	rootSeen bool
 	usedUIDs map[uint32]struct{}
@@ -216,7 +216,8 @@ func (l *layerReader) count(n int64) error {
 }
 
 // begin judges an entry, and notes it for tar-split. What is in a file that the same layer
-// replaces later is lost, and the tar could not be made again; podman and docker refuse it too.
+// replaces later, by the same name, is lost, and the tar could not be made again; podman and
+// docker refuse it too.
 func (l *layerReader) begin(e layerEntry) error {
 	if err := l.check(e); err != nil {
 		return err

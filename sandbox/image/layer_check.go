@@ -40,9 +40,9 @@ func (l *layerReader) check(e layerEntry) error {
 		}
 	case tar.TypeDir:
 		l.dirs++
-		l.extras += int64(len(l.chain)) - blockSize
+		l.extras += int64(len(l.chain)-blockSize) + int64(len(e.path))
 		if l.dirs > maxDirs || l.extras > maxDirExtra {
-			return limitf("more than %d directories, or with more than %d bytes of extended headers", maxDirs, maxDirExtra)
+			return limitf("more than %d directories, or with more than %d bytes of names and extended headers", maxDirs, maxDirExtra)
 		}
 		l.rootSeen = l.rootSeen || e.path == "."
 	case tar.TypeLink, tar.TypeSymlink, tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
@@ -64,10 +64,10 @@ func (e layerEntry) checkName() error {
 	if strings.Count(e.path, "/") >= maxPathDepth {
 		return limitf("a path of more than %d components", maxPathDepth)
 	}
-	// The last part as it is written: of d/.wh.. nothing would be left to see.
-	base := path.Base(e.Name)
-	if gone, ok := strings.CutPrefix(base, whiteoutPrefix); ok && (gone == "" || gone == "." || gone == "..") {
-		return errors.New("not a name for a whiteout")
+	for _, base := range []string{path.Base(e.path), path.Base(e.Name)} {
+		if gone, ok := strings.CutPrefix(base, whiteoutPrefix); ok && (gone == "" || gone == "." || gone == "..") {
+			return errors.New("not a name for a whiteout")
+		}
 	}
 	for part := range strings.SplitSeq(e.path, "/") {
 		if len(part) > maxPathPart {

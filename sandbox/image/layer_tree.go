@@ -22,14 +22,15 @@ const (
 
 // layerTree makes the files of a layer below a directory, as root of a user namespace. The
 // layer is hostile: it may put a symlink wherever it likes, and write through it later. So
-// directories are found by the kernel within the root (openat2(2), Linux 5.6) and held by
-// descriptor, and in them is only done what follows no link.
+// directories are found within the root and held by descriptor, and what is done in one, by
+// the last name alone, follows no link: either the call does not, or the file was just made.
 type layerTree struct {
 	root   int  // the layer's root directory
 	owners bool // files belong to whom the layer says; else all to root
 
-	last heldDir // most entries are in the directory of the one before
-	dirs []dirTimes
+	last  heldDir // most entries are in the directory of the one before
+	dirs  []dirTimes
+	steps int // by walk, in all
 }
 
 // heldDir is a directory that path led to when nothing had been removed since.
@@ -42,8 +43,11 @@ type heldDir struct {
 // dirTimes are set when nothing is made in the directory any more.
 type dirTimes struct {
 	path  string
-	times []unix.Timespec
+	times [2]unix.Timespec
 }
+
+// maxSteps bounds what the symlinks of a layer may cost to follow.
+const maxSteps = 2_000_000
 
 func newLayerTree(dir string, owners bool) (*layerTree, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -79,7 +83,7 @@ func (t *layerTree) make(e layerEntry, contents func(write func([]byte) error) e
 	if gone, ok := strings.CutPrefix(name, whiteoutPrefix); ok {
 		return t.makeWhiteout(path.Dir(e.path), gone)
 	}
-	dir, err := t.open(path.Dir(e.path))
+	dir, err := t.open(path.Dir(e.path), true)
 	if err != nil {
 		return err
 	}
@@ -89,7 +93,7 @@ func (t *layerTree) make(e layerEntry, contents func(write func([]byte) error) e
 	case tar.TypeReg:
 		return t.makeFile(dir, name, e, contents)
 	case tar.TypeLink:
-		return t.makeLink(dir, name, e.Linkname)
+		return t.makeLink(dir, name, e)
 	case tar.TypeSymlink:
 		return t.makeNode(dir, name, e, func() error { return unix.Symlinkat(e.Linkname, dir.fd, name) })
 	case tar.TypeFifo:
@@ -110,7 +114,6 @@ func (t *layerTree) makeDir(dir heldDir, name string, e layerEntry) error {
 			return os.NewSyscallError("stat", err)
 		}
 		if was = st.Mode & unix.S_IFMT; was == unix.S_IFDIR {
-			t.last.path = "" // it may be this one, and change its group
 			err = nil
 		} else {
 			err = t.replace(dir, name, mkdir)
@@ -119,7 +122,7 @@ func (t *layerTree) makeDir(dir heldDir, name string, e layerEntry) error {
 	if err != nil {
 		return os.NewSyscallError("mkdir", err)
 	}
-	fd, err := unix.Openat(dir.fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openDirAt(dir.fd, name)
 	if err != nil {
 		return os.NewSyscallError("open", err)
 	}
@@ -134,6 +137,7 @@ func (t *layerTree) makeDir(dir heldDir, name string, e layerEntry) error {
 
 // dressDir gives a directory all but its times, which come at the end.
 func (t *layerTree) dressDir(fd int, e layerEntry) error {
+	t.last.path = "" // it may be this one, and change its group
 	if t.owners {
 		if err := unix.Fchown(fd, e.Uid, e.Gid); err != nil {
 			return os.NewSyscallError("chown", err)
@@ -185,10 +189,12 @@ func (t *layerTree) dressFile(dir heldDir, fd int, e layerEntry) error {
 	return setXattrs(fd, e)
 }
 
-// makeLink makes a second name for a file of the layer, which has its attributes already.
-func (t *layerTree) makeLink(dir heldDir, name, to string) error {
-	to = rooted(to)
-	from, err := t.lookup(path.Dir(to), 0)
+// makeLink makes a second name for a file of the layer, which has its attributes already. Where
+// this entry says other ones, the last word counts, as with docker and podman; a change for
+// nothing would take capabilities away.
+func (t *layerTree) makeLink(dir heldDir, name string, e layerEntry) error {
+	to := rooted(e.Linkname)
+	from, err := t.reach(path.Dir(to), false)
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", quoteShort(to), err)
 	}
@@ -196,6 +202,22 @@ func (t *layerTree) makeLink(dir heldDir, name, to string) error {
 	err = t.replace(dir, name, func() error { return unix.Linkat(from, path.Base(to), dir.fd, name, 0) })
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", quoteShort(to), err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return os.NewSyscallError("stat", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	changed := t.owners && (int(st.Uid) != e.Uid || int(st.Gid) != e.Gid)
+	if changed {
+		if err := unix.Fchownat(dir.fd, name, e.Uid, e.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return os.NewSyscallError("chown", err)
+		}
+	}
+	if changed || st.Mode&0o7777 != mode(e) {
+		return os.NewSyscallError("chmod", unix.Fchmodat(dir.fd, name, mode(e), 0)) // no symlink: see above
 	}
 	return nil
 }
@@ -226,9 +248,12 @@ func (t *layerTree) makeWhiteout(dir, gone string) error {
 	if strings.HasPrefix(gone, whiteoutPrefix) && !opaque {
 		return nil // aufs's notes to itself
 	}
-	fd, err := t.lookup(dir, unix.RESOLVE_NO_SYMLINKS)
-	if err == unix.ENOENT {
-		fd, err = t.makeParents(dir, 0)
+	if gone == "" || gone == "." || gone == ".." {
+		return errors.New("not a name for a whiteout")
+	}
+	fd, err := t.lookup(dir)
+	if err == unix.ENOENT { // there is no symlink before what is not there
+		fd, err = t.walk(dir, true)
 	}
 	switch {
 	case err == unix.ELOOP:
@@ -246,7 +271,7 @@ func (t *layerTree) makeWhiteout(dir, gone string) error {
 	if err != unix.EEXIST {
 		return os.NewSyscallError("make whiteout", err)
 	}
-	has, err := unix.Openat(fd, gone, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	has, err := openDirAt(fd, gone)
 	if err != nil {
 		return nil // a file hides what is below by itself
 	}
@@ -274,23 +299,21 @@ func (t *layerTree) remove(dir heldDir, name string) error {
 	case nil, unix.ENOENT:
 		return nil
 	case unix.EISDIR:
+		// By the descriptor, and from there it follows no link.
 		return os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", dir.fd, name))
 	}
 	return os.NewSyscallError("remove", err)
 }
 
-// open finds a directory, or makes it: it has no entry where a layer below has it. The
+// open finds a directory; make makes it, for it has no entry where a layer below has it. The
 // descriptor is good until the next call.
-func (t *layerTree) open(dir string) (heldDir, error) {
+func (t *layerTree) open(dir string, make bool) (heldDir, error) {
 	if dir == t.last.path {
 		return t.last, nil
 	}
-	fd, err := t.lookup(dir, 0)
-	if err == unix.ENOENT {
-		fd, err = t.makeParents(dir, 0)
-	}
+	fd, err := t.reach(dir, make)
 	if err != nil {
-		return heldDir{}, os.NewSyscallError("open directory", err)
+		return heldDir{}, err
 	}
 	if t.last.fd >= 0 {
 		unix.Close(t.last.fd)
@@ -304,74 +327,140 @@ func (t *layerTree) open(dir string) (heldDir, error) {
 	return t.last, nil
 }
 
-// maxFollowed is how many links are followed by hand, as many as the kernel follows.
-const maxFollowed = 40
-
-// makeParents makes a directory and all above it that are not there. Links that lead to
-// nothing are followed, so many have been.
-func (t *layerTree) makeParents(dir string, links int) (int, error) {
-	fd, err := t.lookup(dir, 0)
-	if err != unix.ENOENT {
-		return fd, err
+// reach opens a directory, through symlinks if need be; and makes it, if that is wanted.
+func (t *layerTree) reach(dir string, make bool) (int, error) {
+	fd, err := t.lookup(dir)
+	if err == unix.ELOOP || make && err == unix.ENOENT {
+		fd, err = t.walk(dir, make)
 	}
-	parent, err := t.makeParents(path.Dir(dir), links)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(parent)
-	err = unix.Mkdirat(parent, path.Base(dir), 0o755)
-	if err == nil {
-		return t.lookup(dir, 0)
-	}
-	if err != unix.EEXIST {
-		return -1, err
-	}
-	if links++; links > maxFollowed {
-		return -1, unix.ELOOP
-	}
-	target := make([]byte, maxPath)
-	n, err := unix.Readlinkat(parent, path.Base(dir), target)
-	if err != nil {
-		return -1, err
-	}
-	to := string(target[:n])
-	if !path.IsAbs(to) {
-		to = path.Join("/", path.Dir(dir), to)
-	}
-	return t.makeParents(rooted(to), links)
+	return fd, os.NewSyscallError("open directory", err)
 }
 
-// lookup opens a directory within the root.
-func (t *layerTree) lookup(dir string, resolve uint64) (int, error) {
+// lookup opens a directory that no symlink is on the way to. Where there is one, it returns ELOOP.
+func (t *layerTree) lookup(dir string) (int, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV | resolve,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	}
-	for range 128 {
-		fd, err := unix.Openat2(t.root, dir, &how)
-		if err != unix.EAGAIN && err != unix.EINTR { // somebody renamed something somewhere (openat2(2))
+	for {
+		fd, err := unix.Openat2(t.root, dir, &how) // Linux 5.6
+		if err != unix.EAGAIN && err != unix.EINTR {
 			return fd, err
 		}
 	}
-	return -1, unix.EAGAIN
+}
+
+// maxSymlinks is how many symlinks may be on one way, as many as the kernel follows.
+const maxSymlinks = 40
+
+// walk is lookup by hand, part by part, where symlinks are on the way, even to what is not
+// there yet: make makes it. It goes no deeper than a path without symlinks may, for whoever
+// removes the layer holds a descriptor for each directory.
+func (t *layerTree) walk(dir string, make bool) (_ int, err error) {
+	at, err := openDirAt(t.root, ".")
+	defer func() {
+		if err != nil && at >= 0 {
+			unix.Close(at)
+		}
+	}()
+	depth, links := 0, 0
+	for parts := strings.Split(dir, "/"); len(parts) > 0 && err == nil; {
+		part := parts[0]
+		parts = parts[1:]
+		if t.steps++; t.steps > maxSteps {
+			return at, limitf("more than %d steps through symlinks", maxSteps)
+		}
+		next := -1
+		switch {
+		case part == "" || part == ".", part == ".." && depth == 0:
+			continue
+		case part == "..":
+			next, err = openDirAt(at, part)
+			depth--
+		default:
+			next, err = openDirAt(at, part)
+			if err == unix.ENOENT && make {
+				next, err = t.makeParent(at, part)
+			}
+			depth++
+		}
+		if err == unix.ENOTDIR || err == unix.ELOOP { // openat(2): either, for a symlink
+			to, linkErr := readLinkAt(at, part)
+			if linkErr != nil {
+				return at, unix.ENOTDIR
+			}
+			if links++; links > maxSymlinks {
+				return at, unix.ELOOP
+			}
+			parts, err = append(strings.Split(to, "/"), parts...), nil
+			if depth--; !path.IsAbs(to) {
+				continue
+			}
+			next, err = openDirAt(t.root, ".")
+			depth = 0
+		}
+		if err == nil {
+			unix.Close(at)
+			at = next
+		}
+		if depth > maxPathDepth {
+			return at, limitf("more than %d directories deep", maxPathDepth)
+		}
+	}
+	return at, err
+}
+
+// makeParent makes a directory that the layer has no entry for.
+func (t *layerTree) makeParent(at int, name string) (int, error) {
+	if err := unix.Mkdirat(at, name, 0o755); err != nil {
+		return -1, err
+	}
+	if t.owners {
+		// The group is that of at, if at is setgid. No symlink: it was made just now.
+		if err := unix.Fchownat(at, name, 0, 0, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return -1, err
+		}
+	}
+	return openDirAt(at, name)
+}
+
+func openDirAt(at int, name string) (int, error) {
+	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+func readLinkAt(at int, name string) (string, error) {
+	target := make([]byte, maxPath)
+	n, err := unix.Readlinkat(at, name, target)
+	return string(target[:max(n, 0)]), err
 }
 
 // finish sets the times of the directories that are there still.
 func (t *layerTree) finish() error {
 	for _, d := range t.dirs {
-		fd, err := t.lookup(d.path, 0)
-		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
-			continue
-		}
-		if err == nil {
-			err = setTimes(fd, ".", d.times)
-			unix.Close(fd)
-		}
-		if err != nil {
+		if err := t.setDirTimes(d); err != nil {
 			return fmt.Errorf("%s: %w", quoteShort(d.path), err)
 		}
 	}
 	return nil
+}
+
+func (t *layerTree) setDirTimes(d dirTimes) error {
+	if d.path == "." {
+		return setTimes(t.root, ".", d.times)
+	}
+	dir, err := t.open(path.Dir(d.path), false)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENOENT) {
+		return nil // replaced by something else
+	}
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	name := path.Base(d.path)
+	if unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	return setTimes(dir.fd, name, d.times)
 }
 
 // rooted is a path as the root sees it: clean, "." for the root.
@@ -380,20 +469,20 @@ func rooted(p string) string { return cmp.Or(path.Clean("/" + p)[1:], ".") }
 func mode(e layerEntry) uint32 { return uint32(e.Mode) & 0o7777 }
 
 // times are those of access and modification.
-func times(e layerEntry) []unix.Timespec {
+func times(e layerEntry) [2]unix.Timespec {
 	access := e.AccessTime
 	if access.Before(e.ModTime) { // as it is where there is none
 		access = e.ModTime
 	}
-	return []unix.Timespec{timespec(access), timespec(e.ModTime)}
+	return [2]unix.Timespec{timespec(access), timespec(e.ModTime)}
 }
 
 func timespec(t time.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
-func setTimes(dir int, name string, times []unix.Timespec) error {
-	return os.NewSyscallError("set times", unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW))
+func setTimes(dir int, name string, times [2]unix.Timespec) error {
+	return os.NewSyscallError("set times", unix.UtimesNanoAt(dir, name, times[:], unix.AT_SYMLINK_NOFOLLOW))
 }
 
 // setXattrs gives a file or directory the extended attributes that a layer may set and the

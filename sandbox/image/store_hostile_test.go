@@ -56,6 +56,11 @@ func TestHostileLayers(t *testing.T) {
 		{"whiteout of nothing", "whiteout", []inTar{{name: ".wh."}}},
 		{"whiteout of itself", "whiteout", []inTar{{name: "d/.wh.."}}},
 		{"whiteout upwards", "whiteout", []inTar{{name: "d/.wh..."}}},
+		{"whiteout upwards, and a dot", "whiteout", []inTar{{name: ".wh.../.", body: "x"}}},
+		{"whiteout upwards, there and back", "whiteout", []inTar{{name: "d/.wh.../x/..", body: "x"}}},
+		{"whiteout of itself, and a dot", "whiteout", []inTar{{name: "d/.wh.././"}}},
+		{"deeper by each link", "directories deep", deeper()},
+		{"a link to itself", "too many levels", []inTar{{name: "l", kind: symlink, link: "l"}, {name: "l/x"}}},
 		{"whiteout through a symlink", "through a symlink", []inTar{{name: "l", kind: symlink, link: outside}, {name: "l/.wh.sentinel"}}},
 		{"opaque through a symlink", "through a symlink", []inTar{{name: "l", kind: symlink, link: outside}, {name: "l/.wh..wh..opq"}}},
 		{"whiteout through a symlink within", "through a symlink", []inTar{{name: "bin/"}, {name: "bin/sh", body: "x"}, {name: "s", kind: symlink, link: "/bin"}, {name: "s/.wh.sh"}}},
@@ -95,6 +100,15 @@ func TestHostileLayers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deeper are short paths through links, each of which leads further down than a path can.
+func deeper() []inTar {
+	files := []inTar{{name: "s", kind: tar.TypeSymlink, link: strings.Repeat("a/", 1900)}}
+	for i := 2; i < 12; i++ {
+		files = append(files, inTar{name: strings.Repeat("s/", i-1) + "s", kind: tar.TypeSymlink, link: strings.Repeat("a/", 1900)})
+	}
+	return append(files, inTar{name: strings.Repeat("s/", 12) + "x"})
 }
 
 // fingerprint tells of everything in a directory that a layer could change.

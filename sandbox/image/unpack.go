@@ -174,12 +174,9 @@ func removeLeftovers(staging string) error {
 			continue
 		}
 		if flock(dir, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			err = os.RemoveAll(dir.Name())
+			os.RemoveAll(dir.Name()) // what cannot be removed is in nobody's way
 		}
 		dir.Close()
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -195,8 +195,15 @@ func TestLayerTree(t *testing.T) {
 		{"modes and owners", []inTar{{name: "su", mode: 0o4777, uid: 3, gid: 4}, {name: "w", mode: 0o666}, {name: "none", mode: 0o1000}, {name: "p", kind: tar.TypeFifo, mode: 0o622, uid: 3},
 			{name: "l", kind: symlink, link: "su", uid: 3, gid: 4}, {name: "t/", mode: 0o1777, uid: 3}},
 			"l 777 3:4 1 l; f 1000 0:0 1 none; p 622 3:0 1 p; f 4777 3:4 1 su; d 1777 3:0 2 t; f 666 0:0 1 w"},
-		{"a second name says nothing of the file", []inTar{{name: "a", uid: 5, mode: 0o700, xattr: capability}, {name: "b", kind: hardlink, link: "a", mode: 0o777}, {name: "c/d", kind: hardlink, link: "../../b"}},
+		{"a second name takes nothing from the file", []inTar{{name: "a", uid: 5, mode: 0o700, xattr: capability}, {name: "b", kind: hardlink, link: "a", uid: 5, mode: 0o700}, {name: "c/d", kind: hardlink, link: "../../b", uid: 5, mode: 0o700}},
 			"f 700 5:0 3 a; f 700 5:0 3 b; d 755 0:0 2 c; f 700 5:0 3 c/d; a: security.capability; b: security.capability; c/d: security.capability"},
+		{"what it says is the last word", []inTar{{name: "a", uid: 5, mode: 0o700}, {name: "b", kind: hardlink, link: "a", uid: 7, mode: 0o4755}},
+			"f 4755 7:0 2 a; f 4755 7:0 2 b"},
+		{"the root directory changes its group", []inTar{{name: "a"}, {name: "./", mode: 0o2755, gid: 5}, {name: "su", mode: 0o2755}, {name: "i/x"}},
+			"f 755 0:0 1 a; d 2755 0:0 2 i; f 755 0:0 1 i/x; f 2755 0:0 1 su"},
+		{"a link to nothing below a link", []inTar{{name: "usr/lib/"}, {name: "lib", kind: symlink, link: "usr/lib"}, {name: "usr/lib/foo", kind: symlink, link: "../share/foo"}, {name: "lib/foo/bar"}},
+			"l 777 0:0 1 lib; d 755 0:0 4 usr; d 755 0:0 2 usr/lib; l 777 0:0 1 usr/lib/foo; d 755 0:0 3 usr/share; d 755 0:0 2 usr/share/foo; f 755 0:0 1 usr/share/foo/bar"},
+		{"upwards out of a link", []inTar{{name: "a/b/"}, {name: "l", kind: symlink, link: "/a/b/../../../.."}, {name: "l/x"}}, "d 755 0:0 3 a; d 755 0:0 2 a/b; l 777 0:0 1 l; f 755 0:0 1 x"},
 		{"the caller's default list is not the layer's", []inTar{{name: "d/"}, {name: "d/x", mode: 0o644}}, "d 755 0:0 2 d; f 644 0:0 1 d/x"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
