@@ -42,12 +42,16 @@ func (b *builder) become(p *userns.Program, who *identity) error {
 	if !c.NoNewPrivs {
 		b.seccomp(p) // needs CAP_SYS_ADMIN, as long as it is there
 	}
-	if !c.Init {
-		// This process shares the memory of sbx-init, which whoever may look into it from here on
-		// shall not.
-		p.Do("keep the memory closed", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	// The memory is sbx-init's, too, and closed for good: to whoever has the ids of the command,
+	// which the change of ids might open it to (fs.suid_dumpable).
+	closeMemory := func() { p.Do("keep the memory closed", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
+	if b.sharesMemory() {
+		closeMemory()
 	}
 	b.setIDs(p, who)
+	if b.sharesMemory() {
+		closeMemory()
+	}
 	p.Do("die with sbx-init", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	p.Do("umask", unix.SYS_UMASK, uint32(c.Umask))
 	b.keepFDs(p)

@@ -199,7 +199,7 @@ func (b *builder) mountRoot() error {
 func (b *builder) mountLayers(s *Step) (*os.File, error) {
 	dirs := b.src.dirs[0]
 	image := dirs[:len(s.Layers)]
-	list, err := b.places()
+	list, err := b.wantedPlaces()
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,8 +29,9 @@ type place struct {
 	mode uint32 // with its kind
 }
 
-// places are those of the steps whose kind does not depend on what the image has there.
-func (b *builder) places() (list []place, err error) {
+// wantedPlaces are those of the steps whose kind does not depend on what the image has there,
+// and that no other step hides: a place below one would make its directory look like the image's.
+func (b *builder) wantedPlaces() (list []place, err error) {
 	for i := range b.p.Steps {
 		s := &b.p.Steps[i]
 		var mode uint32
@@ -43,11 +46,18 @@ func (b *builder) places() (list []place, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if mode != 0 && !s.CopyUp && !strings.HasPrefix(s.Dst, "/proc/") {
+		if mode != 0 && !s.CopyUp && !b.hidden(s.Dst) {
 			list = append(list, place{s.Dst, mode})
 		}
 	}
 	return list, nil
+}
+
+// hidden: another step mounts something on a directory above.
+func (b *builder) hidden(dst string) bool {
+	return slices.ContainsFunc(b.p.Steps, func(s Step) bool {
+		return s.Dst != "/" && strings.HasPrefix(dst, s.Dst+"/")
+	})
 }
 
 // place is the mode of what the bind of step i needs to be mounted on; 0 if it has no source.
@@ -111,12 +121,23 @@ func (l *places) add(dst string, mode uint32) error {
 	return l.root.give(at, name)
 }
 
-// find returns what the topmost layer that has name has there.
+// find returns what the topmost layer that has name has there. A link on the way, which would
+// lead out of the layer, is something that is there.
 func (l *places) find(name string) (st unix.Stat_t, found bool) {
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
 	for _, layer := range l.layers {
-		if unix.Fstatat(int(layer.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) == nil {
-			return st, true
+		fd, err := unix.Openat2(int(layer.Fd()), cmp.Or(name, "."), &how)
+		if err == unix.ENOENT {
+			continue
 		}
+		if err == nil {
+			err = unix.Fstat(fd, &st)
+			unix.Close(fd)
+		}
+		return st, true
 	}
 	return st, false
 }

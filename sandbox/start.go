@@ -68,8 +68,12 @@ func (b *builder) run(freshProc bool) (*userns.Child, error) {
 	return c.Child, nil
 }
 
+// sharesMemory: the command's process needs no copy of this one's memory, for it executes
+// something soon. With --init it stays what it is.
+func (b *builder) sharesMemory() bool { return !b.p.Command.Init }
+
 // start forks the command's process.
-func (b *builder) start() (*command, error) {
+func (b *builder) start() (_ *command, err error) {
 	who, err := b.identity()
 	if err != nil {
 		return nil, err
@@ -91,10 +95,18 @@ func (b *builder) start() (*command, error) {
 	}
 	proceedR, proceedW, err := os.Pipe()
 	if err != nil {
+		readyR.Close()
+		readyW.Close()
 		return nil, err
 	}
 	defer readyW.Close()
 	defer proceedR.Close()
+	defer func() {
+		if err != nil {
+			readyR.Close()
+			proceedW.Close()
+		}
+	}()
 
 	p := new(userns.Program)
 	p.Do("die with sbx-init", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
@@ -118,14 +130,12 @@ func (b *builder) start() (*command, error) {
 	if b.p.has("pid") {
 		flags = unix.CLONE_NEWPID
 	}
-	fork := p.Spawn
-	if b.p.Command.Init {
-		fork = p.Fork // the first process stays as it is: it must not share this memory
+	fork := p.Fork
+	if b.sharesMemory() {
+		fork = p.Spawn
 	}
 	child, err := fork(flags)
 	if err != nil {
-		readyR.Close()
-		proceedW.Close()
 		return nil, fmt.Errorf("start the command's process: %w", err)
 	}
 	return &command{child, readyR, proceedW}, nil

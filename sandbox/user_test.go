@@ -122,7 +122,7 @@ func TestUnmapped(t *testing.T) {
 		{"0:2000", nil, plain, "group 2000 does not exist in the sandbox: ids below 1000", "keep-id:gid=2000"},
 		{"0", []string{"2000"}, plain, "group 2000 does not exist", "--add-subgids"},
 		{"0", nil, []userns.ID{{Inside: 5, Outside: 0, Size: 1}}, "lacks id 0", "--user 5"},
-		{"nonesuch", nil, plain, "no such user", "the image's own USER"},
+		{"nonesuch", nil, plain, "no such user", "use a number"},
 		{"0", []string{"nonesuch"}, plain, "no such group", "--group-add 1000"},
 	} {
 		_, err := whoIs(tr, test.user, test.extra, userns.Map{UIDs: test.ids, GIDs: test.ids})

@@ -193,7 +193,7 @@ func (p *Program) fork(flags uintptr, stack []byte) (*Child, error) {
 	defer unix.Close(report[1])
 	var top *byte
 	if stack != nil {
-		top = &stack[len(stack)-16] // aligned, as both processors want it
+		top = &stack[len(stack)-16-int(uintptr(unsafe.Pointer(&stack[0]))%16)] // aligned, as both processors want it
 	}
 	pidfd := int32(-1)
 	syscall.ForkLock.Lock()

@@ -44,26 +44,30 @@ func (s *Stage) Start(message []byte) (*Child, error) {
 // StartWith is Start with a message that is made while the stage is starting.
 func (s *Stage) StartWith(message func() ([]byte, error)) (*Child, error) {
 	message = sync.OnceValues(message)
-	child, err := s.start(sealByMount, message)
-	if call, ok := errors.AsType[*CallError](err); ok && call.kind == sealing {
-		child, err = s.start(sealByCopy, message)
+	child, refused, err := s.start(sealByMount, message)
+	if call, ok := errors.AsType[*CallError](refused); ok && call.kind == sealing {
+		child, refused, err = s.start(sealByCopy, message)
+	}
+	if refused != nil {
+		return nil, explain(refused, s.Caller)
 	}
 	return child, err
 }
 
-func (s *Stage) start(seal func(*Program) (*Result, io.Closer, error), message func() ([]byte, error)) (*Child, error) {
-	child, pw, err := s.spawn(seal)
-	if err != nil {
-		return nil, explain(err, s.Caller)
+// start tells what the kernel refused the stage before it was sbx, and any other failure.
+func (s *Stage) start(seal func(*Program) (*Result, io.Closer, error), message func() ([]byte, error)) (child *Child, refused, err error) {
+	child, pw, refused := s.spawn(seal)
+	if refused != nil {
+		return nil, refused, nil
 	}
 	defer pw.Close()
-	if err := s.brief(child, pw, message); err != nil {
+	if refused, err = s.brief(child, pw, message); refused != nil || err != nil {
 		unix.PidfdSendSignal(child.PidFD, unix.SIGKILL, nil, 0)
 		child.Wait()
 		unix.Close(child.PidFD)
-		return nil, err
+		return nil, refused, err
 	}
-	return child, nil
+	return child, nil, nil
 }
 
 // spawn executes sbx as the stage. It returns the other end of the stage's descriptor 3.
@@ -113,27 +117,27 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 
 // brief maps the ids of the stage and sends it the message. One that has given up and ended
 // by then is started all the same: it says why in its own way.
-func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)) error {
+func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)) (refused, err error) {
 	mapping := s.Map.begin(child.Pid, s.Caller)
 	text, err := message()
-	refused := child.Executed()
+	refused = child.Executed()
 	if refused == nil && err == nil {
 		_, err = to.Write(append(binary.NativeEndian.AppendUint64(nil, uint64(len(text))), text...))
 	}
 	failed := mapping.end()
 	switch {
 	case refused != nil:
-		return explain(refused, s.Caller)
+		return refused, nil
 	case failed != nil:
-		return fmt.Errorf("map ids: %w", failed)
+		return nil, fmt.Errorf("map ids: %w", failed)
 	}
 	if err == nil {
 		_, err = to.Write([]byte{1})
 	}
 	if errors.Is(err, unix.EPIPE) {
-		return nil
+		return nil, nil
 	}
-	return err
+	return nil, err
 }
 
 // devNull stands for /dev/null, opened in the child, among the descriptors for files.
