@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets this test binary be the stages, as main.go does, and a helper of the
@@ -17,6 +19,11 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case "sbx-store":
+		// Whatever a test gives it, this much memory does: more is not to be had.
+		if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: 512 << 20, Max: 512 << 20}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		ServeStore()
 	case rootName:
 		serveRoot()
