@@ -134,7 +134,7 @@ func (l *places) find(name string) (st unix.Stat_t, found bool) {
 			continue
 		}
 		if err == nil {
-			err = unix.Fstat(fd, &st)
+			unix.Fstat(fd, &st)
 			unix.Close(fd)
 		}
 		return st, true

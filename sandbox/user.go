@@ -153,7 +153,7 @@ func findUser(passwd []byte, text string) (passwdEntry, error) {
 	case notNumber == nil:
 		return passwdEntry{uid: id}, nil
 	}
-	return passwdEntry{}, &Error{Text: fmt.Sprintf("find user %q: /etc/passwd of the image has no such user", text), Fix: "use a number: --user 1000"}
+	return passwdEntry{}, &Error{Text: fmt.Sprintf("find user %q: /etc/passwd of the image has no such user", text), Fix: "use a number: --user 1000; if you gave no --user, the name is the image's own USER"}
 }
 
 // findGroup prefers a name to a number, too. number is what to write instead of a name.
