@@ -1,0 +1,59 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+)
+
+func TestDefault(t *testing.T) {
+	for _, test := range []struct {
+		host []netip.Prefix
+		want string
+	}{
+		{nil, "10.0.2.100/24"},
+		{[]netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("10.0.0.5/23")}, "10.0.2.100/24"},
+		{[]netip.Prefix{netip.MustParsePrefix("10.0.2.15/24"), netip.MustParsePrefix("10.0.3.1/32")}, "10.0.4.100/24"},
+	} {
+		c := Default(test.host, false)
+		if c.IPv4.Address.String() != test.want || c.IPv6.used() || !c.IPv4.Address.Contains(c.IPv4.Gateway) || !c.resolves(c.IPv4.Resolver) {
+			t.Errorf("beside %v: %+v, want %s", test.host, c, test.want)
+		}
+	}
+	if c := Default(nil, true); len(c.families()) != 2 || !c.gateway(c.IPv6.Gateway) {
+		t.Errorf("with IPv6: %+v", c)
+	}
+}
+
+func TestNameservers(t *testing.T) {
+	for text, want := range map[string][]string{
+		"nameserver 192.0.2.1\n# nameserver 192.0.2.9\nsearch x\nnameserver\tfe80::1%eth0\n":           {"192.0.2.1:53", "[fe80::1%eth0]:53"},
+		"nameserver 1.1.1.1\nnameserver x\nnameserver 2.2.2.2\nnameserver 3.3.3.3\nnameserver 4.4.4.4": {"1.1.1.1:53", "2.2.2.2:53", "3.3.3.3:53"},
+		"": {"127.0.0.1:53"},
+	} {
+		var got []string
+		for _, s := range nameservers(text) {
+			got = append(got, s.String())
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// What no host may be reached by, whatever routes there are. The host's own addresses are
+// tried by a script, in a host of its own.
+func TestReserved(t *testing.T) {
+	r := newReach()
+	for _, a := range []string{
+		"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "169.254.169.254", "100.100.100.200", "224.0.0.1", "255.255.255.255", "240.0.0.1",
+		"::", "::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "fd00:ec2::254",
+		"64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1",
+	} {
+		if err := r.check(netip.MustParseAddr(a)); err == nil {
+			t.Errorf("%s is let through", a)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+)
+
+const (
+	dnsPort     = 53
+	dnsTimeout  = 5 * time.Second  // of one server; resolv.conf(5) has the same
+	dnsIdle     = 20 * time.Second // of a flow of questions
+	resolvConf  = "/etc/resolv.conf"
+	maxQuestion = 4096
+)
+
+// resolver answers the sandbox's questions with the host's resolvers: those of resolv.conf
+// as it is when the question comes, for a VPN or another network changes it.
+type resolver struct {
+	fixed []netip.Addr // asked in their place
+	slots chan struct{}
+
+	mu      sync.Mutex
+	stamp   time.Time // of the file that servers are from
+	size    int64
+	servers []netip.AddrPort
+}
+
+func newResolver(fixed []netip.Addr) *resolver {
+	return &resolver{fixed: fixed, slots: make(chan struct{}, maxDNS)}
+}
+
+func (r *resolver) close() {}
+
+// ask lists whom to ask, in order.
+func (r *resolver) ask() []netip.AddrPort {
+	var servers []netip.AddrPort
+	for _, a := range r.fixed {
+		servers = append(servers, netip.AddrPortFrom(a, dnsPort))
+	}
+	if servers != nil {
+		return servers
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := os.Stat(resolvConf)
+	if err != nil {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dnsPort)} // resolv.conf(5)
+	}
+	if r.servers == nil || !info.ModTime().Equal(r.stamp) || info.Size() != r.size {
+		text, _ := os.ReadFile(resolvConf)
+		r.servers, r.stamp, r.size = nameservers(string(text)), info.ModTime(), info.Size()
+	}
+	return r.servers
+}
+
+// nameservers are the first three of resolv.conf, as for everybody else on the host.
+func nameservers(text string) (servers []netip.AddrPort) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" || len(servers) == 3 {
+			continue
+		}
+		if a, err := netip.ParseAddr(fields[1]); err == nil {
+			servers = append(servers, netip.AddrPortFrom(a, dnsPort))
+		}
+	}
+	if len(servers) == 0 {
+		servers = append(servers, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dnsPort))
+	}
+	return servers
+}
+
+// exchange returns the answer to a question: a server's, or one that says that there is
+// none. The error is for what is no question.
+func (r *resolver) exchange(ctx context.Context, question []byte, network string) ([]byte, error) {
+	var p dnsmessage.Parser
+	h, err := p.Start(question)
+	if err != nil || h.Response {
+		return nil, errors.New("not a question")
+	}
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	default:
+		return failure(h, question, dnsmessage.RCodeServerFailure)
+	}
+	for _, server := range r.ask() {
+		answer, err := exchangeWith(ctx, server, question, network)
+		if err == nil && len(answer) >= 12 && binary.BigEndian.Uint16(answer) == h.ID {
+			return answer, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return failure(h, question, dnsmessage.RCodeServerFailure)
+}
+
+// failure is the answer that there is none.
+func failure(h dnsmessage.Header, question []byte, code dnsmessage.RCode) ([]byte, error) {
+	var p dnsmessage.Parser
+	if _, err := p.Start(question); err != nil {
+		return nil, err
+	}
+	questions, err := p.AllQuestions()
+	if err != nil {
+		return nil, err
+	}
+	answer := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: h.ID, Response: true, OpCode: h.OpCode, RecursionDesired: h.RecursionDesired, RecursionAvailable: true, RCode: code},
+		Questions: questions,
+	}
+	return answer.Pack()
+}
+
+func exchangeWith(ctx context.Context, server netip.AddrPort, question []byte, network string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	if network == "tcp" {
+		if err := writeFramed(conn, question); err != nil {
+			return nil, err
+		}
+		return readFramed(conn)
+	}
+	if _, err := conn.Write(question); err != nil {
+		return nil, err
+	}
+	b := datagrams.Get().(*[maxDatagram]byte)
+	defer datagrams.Put(b)
+	n, err := conn.Read(b[:])
+	return bytes.Clone(b[:n]), err
+}
+
+// answerUDP answers the questions of one flow.
+func (s *Stack) answerUDP(inside *gonet.UDPConn) {
+	defer inside.Close()
+	for {
+		inside.SetReadDeadline(time.Now().Add(dnsIdle))
+		question := make([]byte, maxQuestion)
+		n, err := inside.Read(question)
+		if err != nil || s.ctx.Err() != nil {
+			return
+		}
+		// Several at a time: a and AAAA of one name come together.
+		go func() {
+			if answer, err := s.dns.exchange(s.ctx, question[:n], "udp"); err == nil {
+				inside.Write(answer)
+			}
+		}()
+	}
+}
+
+// answerTCP answers the questions of one connection, one after another.
+func (s *Stack) answerTCP(e *endpoint) {
+	inside := gonet.NewTCPConn(e.queue, e.ep)
+	defer inside.Close()
+	for {
+		inside.SetDeadline(time.Now().Add(dnsIdle))
+		question, err := readFramed(inside)
+		if err != nil || s.ctx.Err() != nil {
+			return
+		}
+		answer, err := s.dns.exchange(s.ctx, question, "tcp")
+		if err != nil || writeFramed(inside, answer) != nil {
+			return
+		}
+	}
+}
+
+// Over TCP a message follows its length (RFC 1035, 4.2.2).
+func readFramed(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+func writeFramed(w io.Writer, b []byte) error {
+	if len(b) >= maxDatagram {
+		return errors.New("a message of more than 65535 bytes")
+	}
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+	return err
+}

@@ -1,0 +1,30 @@
+// Package slirp is the network of a sandbox: a TCP/IP stack in user space, between a link
+// into the sandbox and sockets of the host's.
+//
+//	Config    the addresses at both ends              config.go
+//	Connect   makes the link, inside the sandbox      link.go
+//	Stack     answers on it, outside                  stack.go
+//
+// # How a packet goes
+//
+//	in the sandbox's net namespace    eth0, one end of a veth pair
+//	in one that nobody enters         the other end, and a packet socket on it
+//	in the caller's process           Stack reads that socket, and terminates every flow:
+//	                                  tcp.go, udp.go, icmp.go; dns.go for the resolver's address
+//	in the host's namespaces          an ordinary socket of the caller's for each flow
+//
+// Connect runs in the sandbox's first process, as root of its user namespace; the packet
+// socket's descriptor is all that leaves the sandbox. Nothing here needs root of the host,
+// /dev/net/tun, or another program.
+//
+// # What is reachable
+//
+// What the caller could reach, but not the host itself: reach.go asks the kernel, whenever
+// something is dialled, whether an address is one of the host's, and refuses those, loopback,
+// and what is only meaningful on the host's own links, as the metadata service of a cloud is.
+//
+// # What bounds it
+//
+// Flows are counted, and beyond the limits of stack.go new ones are refused; buffers have a size; a
+// flow that stands still is forgotten in its time.
+package slirp

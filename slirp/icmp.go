@@ -1,0 +1,154 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// pingTimeout is how long an answer is waited for.
+const pingTimeout = 10 * time.Second
+
+// forwardEcho sends an echo request on, by a socket that the host's ping_group_range lets the
+// caller have (icmp(7)); without, or without an answer, there is none: it is never forged. The
+// stack answers for its own addresses.
+func (s *Stack) forwardEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	dst := target(id).Addr()
+	if s.config.gateway(dst) || s.config.resolves(dst) {
+		return false
+	}
+	message := stack.PayloadSince(pkt.TransportHeader())
+	defer message.Release()
+	request := message.ToSlice()
+	if !isEcho(dst, request) || s.reach.check(dst) != nil || !s.pings.take() {
+		return true
+	}
+	from := id.RemoteAddress
+	go func() {
+		defer s.pings.give()
+		if reply, err := s.ping(dst, request); err == nil {
+			s.sendICMP(dst, from, reply)
+		}
+	}()
+	return true
+}
+
+func isEcho(dst netip.Addr, m []byte) bool {
+	if len(m) < header.ICMPv4MinimumSize {
+		return false
+	}
+	if dst.Is4() {
+		return header.ICMPv4(m).Type() == header.ICMPv4Echo
+	}
+	return header.ICMPv6(m).Type() == header.ICMPv6EchoRequest
+}
+
+// ping returns the answer to request, with the identifier that the sandbox gave.
+func (s *Stack) ping(dst netip.Addr, request []byte) ([]byte, error) {
+	f, err := pingSocket(dst)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.SetDeadline(time.Now().Add(pingTimeout)); err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(request); err != nil { // the kernel puts its own identifier in
+		return nil, err
+	}
+	reply := make([]byte, maxDatagram)
+	n, err := f.Read(reply)
+	if err != nil {
+		return nil, err
+	}
+	if n < header.ICMPv4MinimumSize {
+		return nil, unix.EBADMSG
+	}
+	copy(reply[4:6], request[4:6])
+	return reply[:n], nil
+}
+
+func pingSocket(dst netip.Addr) (*os.File, error) {
+	family, protocol := unix.AF_INET6, unix.IPPROTO_ICMPV6
+	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: dst.As16()}
+	if dst.Is4() {
+		family, protocol = unix.AF_INET, unix.IPPROTO_ICMP
+		to = &unix.SockaddrInet4{Addr: dst.As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "ping")
+	if err := unix.Connect(fd, to); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// sendRefused tells the sandbox that nobody listens where a flow of UDP goes: a message with
+// the beginning of the datagram that was sent in vain (RFC 792, RFC 4443).
+func (s *Stack) sendRefused(flow stack.TransportEndpointID) {
+	from := target(flow).Addr()
+	var message []byte
+	var packet header.UDP
+	if from.Is4() {
+		message = make([]byte, header.ICMPv4MinimumSize+header.IPv4MinimumSize+header.UDPMinimumSize)
+		h := header.ICMPv4(message)
+		h.SetType(header.ICMPv4DstUnreachable)
+		h.SetCode(header.ICMPv4PortUnreachable)
+		header.IPv4(message[header.ICMPv4MinimumSize:]).Encode(&header.IPv4Fields{
+			TotalLength: header.IPv4MinimumSize + header.UDPMinimumSize, TTL: 64, Protocol: uint8(header.UDPProtocolNumber),
+			SrcAddr: flow.RemoteAddress, DstAddr: flow.LocalAddress,
+		})
+		packet = header.UDP(message[header.ICMPv4MinimumSize+header.IPv4MinimumSize:])
+	} else {
+		message = make([]byte, header.ICMPv6DstUnreachableMinimumSize+header.IPv6MinimumSize+header.UDPMinimumSize)
+		h := header.ICMPv6(message)
+		h.SetType(header.ICMPv6DstUnreachable)
+		h.SetCode(header.ICMPv6PortUnreachable)
+		header.IPv6(message[header.ICMPv6DstUnreachableMinimumSize:]).Encode(&header.IPv6Fields{
+			PayloadLength: header.UDPMinimumSize, HopLimit: 64, TransportProtocol: header.UDPProtocolNumber,
+			SrcAddr: flow.RemoteAddress, DstAddr: flow.LocalAddress,
+		})
+		packet = header.UDP(message[header.ICMPv6DstUnreachableMinimumSize+header.IPv6MinimumSize:])
+	}
+	packet.Encode(&header.UDPFields{SrcPort: flow.RemotePort, DstPort: flow.LocalPort, Length: header.UDPMinimumSize})
+	s.sendICMP(from, flow.RemoteAddress, message)
+}
+
+// sendICMP sends an ICMP message to the sandbox, as from.
+func (s *Stack) sendICMP(from netip.Addr, to tcpip.Address, message []byte) {
+	local := tcpip.AddrFromSlice(from.AsSlice())
+	route, err := s.ip.FindRoute(nic, local, to, protocolOf(from), false)
+	if err != nil {
+		return
+	}
+	defer route.Release()
+	protocol := header.ICMPv4ProtocolNumber
+	if from.Is4() {
+		h := header.ICMPv4(message)
+		h.SetChecksum(0)
+		h.SetChecksum(^checksum.Checksum(message, 0))
+	} else {
+		protocol = header.ICMPv6ProtocolNumber
+		h := header.ICMPv6(message)
+		h.SetChecksum(0)
+		h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: h, Src: local, Dst: to}))
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: int(route.MaxHeaderLength()), Payload: buffer.MakeWithData(message),
+	})
+	defer pkt.DecRef()
+	route.WritePacket(stack.NetworkHeaderParams{Protocol: protocol, TTL: route.DefaultTTL(), TOS: stack.DefaultTOS}, pkt)
+}

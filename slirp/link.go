@@ -1,0 +1,121 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The two ends of the link. Locally administered; there is nobody else on it.
+var (
+	stackMAC   = [6]byte{0x02, 0, 0x0a, 0, 0x02, 0x02}
+	sandboxMAC = [6]byte{0x02, 0, 0x0a, 0, 0x02, 0x64}
+)
+
+// Connect makes the link, in the net namespace of the calling thread, which the goroutine must
+// be locked to, and returns the packet socket at its other end: that lies in a namespace that
+// lives as long as the socket, and that nothing leads to. The caller closes it.
+func Connect(c Config) (*os.File, error) {
+	here, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("net namespace of the sandbox: %w", err)
+	}
+	defer unix.Close(here)
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("net namespace of the link: %w", err)
+	}
+	far, err := makeVeth(c, here)
+	if back := unix.Setns(here, unix.CLONE_NEWNET); back != nil {
+		return nil, fmt.Errorf("return to the net namespace of the sandbox: %w", back)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(c); err != nil {
+		far.Close()
+		return nil, err
+	}
+	return far, nil
+}
+
+// makeVeth makes eth0 in the namespace there, and its peer here, with a socket on it.
+func makeVeth(c Config, there int) (*os.File, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = "sbx0", c.MTU, net.HardwareAddr(stackMAC[:])
+	err := netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: net.HardwareAddr(sandboxMAC[:]),
+		PeerNamespace: netlink.NsFd(there), PeerMTU: uint32(c.MTU),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make veth pair: %w", err)
+	}
+	link, err := netlink.LinkByName("sbx0")
+	if err != nil {
+		return nil, fmt.Errorf("find sbx0: %w", err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return nil, fmt.Errorf("bring up sbx0: %w", err)
+	}
+	return packetSocket(link.Attrs().Index)
+}
+
+// packetSocket reads and writes whole frames, of which the kernel leaves segmentation and
+// checksums to whoever is at the other end (packet(7), PACKET_VNET_HDR).
+func packetSocket(index int) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("packet socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "packet socket")
+	for _, option := range []struct {
+		name  string
+		value int
+	}{
+		{"PACKET_VNET_HDR", unix.PACKET_VNET_HDR},
+		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING}, // Linux 4.20
+	} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, option.value, 1); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("packet socket: %s: %w", option.name, err)
+		}
+	}
+	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8 // in network order
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("packet socket: bind: %w", err)
+	}
+	return f, nil
+}
+
+// configure gives eth0 its addresses and routes.
+func configure(c Config) error {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return fmt.Errorf("find eth0: %w", err)
+	}
+	for _, f := range c.families() {
+		address := &netlink.Addr{IPNet: &net.IPNet{IP: f.Address.Addr().AsSlice(), Mask: net.CIDRMask(f.Address.Bits(), f.Address.Addr().BitLen())}}
+		if f.Address.Addr().Is6() {
+			address.Flags = unix.IFA_F_NODAD // it is used at once
+		}
+		if err := netlink.AddrAdd(link, address); err != nil {
+			return fmt.Errorf("give eth0 %s: %w", f.Address, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring up eth0: %w", err)
+	}
+	for _, f := range c.families() {
+		err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: f.Gateway.AsSlice()})
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("route by %s: %w", f.Gateway, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/log"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+// What one sandbox may have at a time. Each flow is a descriptor of the caller's process.
+const (
+	maxTCP     = 4096
+	maxDialing = 512 // of these, not connected yet; a further SYN is dropped, and comes again
+	maxUDP     = 1024
+	maxPings   = 64
+	maxDNS     = 256 // questions under way
+)
+
+// Stack is the network outside of one sandbox.
+type Stack struct {
+	config Config
+	ip     *stack.Stack
+	reach  *reach
+	dns    *resolver
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	tcps, udps, pings limit
+}
+
+// Counters tell what a Stack has refused, and why.
+type Counters struct {
+	TCP, UDP, Pings int64 // flows beyond the limits
+}
+
+// limit counts what is there, up to a maximum, and what was turned away.
+type limit struct {
+	max           int64
+	now, refusals atomic.Int64
+}
+
+func (l *limit) take() bool {
+	if l.now.Add(1) > l.max {
+		l.now.Add(-1)
+		l.refusals.Add(1)
+		return false
+	}
+	return true
+}
+
+func (l *limit) give() { l.now.Add(-1) }
+
+const nic = 1
+
+// silent keeps the stack's library from writing to stderr: whoever has the logger of the
+// beginning, and whoever asks for one.
+var silent = sync.OnceFunc(func() {
+	log.SetLevel(log.Warning)
+	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+})
+
+// New makes a stack; Serve connects it. It uses the net namespace of the calling process.
+func New(c Config) (*Stack, error) {
+	silent()
+	s := &Stack{config: c, reach: newReach()}
+	s.tcps.max, s.udps.max, s.pings.max = maxTCP, maxUDP, maxPings
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.dns = newResolver(c.Resolvers)
+	s.ip = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+	})
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	for _, option := range []tcpip.SettableTransportProtocolOption{
+		&sack, &moderate,
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
+	} {
+		if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return nil, fmt.Errorf("TCP: %v", err)
+		}
+	}
+	s.ip.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s.ip, 0, maxDialing, s.forwardTCP).HandlePacket)
+	s.ip.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s.ip, s.forwardUDP).HandlePacket)
+	s.ip.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.forwardEcho)
+	s.ip.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.forwardEcho)
+	return s, nil
+}
+
+// Serve answers on link, which Connect has made; it takes the descriptor over.
+func (s *Stack) Serve(link *os.File) error {
+	fd, err := unix.FcntlInt(link.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	link.Close()
+	if err != nil {
+		return fmt.Errorf("dup: %w", err)
+	}
+	ep, err := fdbased.New(&fdbased.Options{
+		FDs: []int{fd}, MTU: uint32(s.config.MTU), EthernetHeader: true, Address: tcpip.LinkAddress(stackMAC[:]),
+		PacketDispatchMode: fdbased.RecvMMsg, GSOMaxSize: 1 << 16, RXChecksumOffload: true,
+		PreConfigured: true, IsPacketSocket: []bool{true},
+		ProcessorsPerChannel: 1, // with more, packets wait between two threads, as many as come
+	})
+	if err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	if err := closeLater(fd); err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	if err := s.ip.CreateNIC(nic, ep); err != nil {
+		return fmt.Errorf("link: %v", err)
+	}
+	return s.address()
+}
+
+// address gives the stack its own addresses, and everybody else's: it answers for all.
+func (s *Stack) address() error {
+	var errs []error
+	try := func(err tcpip.Error) {
+		if err != nil {
+			errs = append(errs, errors.New(err.String()))
+		}
+	}
+	var routes []tcpip.Route
+	for _, f := range s.config.families() {
+		protocol := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+		if f.Gateway.Is6() {
+			protocol = ipv6.ProtocolNumber
+		}
+		for _, a := range []netip.Addr{f.Gateway, f.Resolver} {
+			try(s.ip.AddProtocolAddress(nic, tcpip.ProtocolAddress{
+				Protocol:          protocol,
+				AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: f.Address.Bits()},
+			}, stack.AddressProperties{}))
+		}
+		try(s.ip.AddStaticNeighbor(nic, protocol, tcpip.AddrFromSlice(f.Address.Addr().AsSlice()), tcpip.LinkAddress(sandboxMAC[:])))
+		subnet, err := tcpip.NewSubnet(tcpip.AddrFromSlice(f.Address.Masked().Addr().AsSlice()), tcpip.MaskFromBytes(mask(f.Address)))
+		errs = append(errs, err)
+		routes = append(routes, tcpip.Route{Destination: subnet, NIC: nic})
+	}
+	s.ip.SetRouteTable(routes)
+	try(s.ip.SetPromiscuousMode(nic, true))
+	try(s.ip.SetSpoofing(nic, true))
+	return errors.Join(errs...)
+}
+
+func mask(p netip.Prefix) []byte {
+	bytes := make([]byte, p.Addr().BitLen()/8)
+	for i := range p.Bits() {
+		bytes[i/8] |= 0x80 >> (i % 8)
+	}
+	return bytes
+}
+
+// Close ends every flow. It does not wait for them.
+func (s *Stack) Close() {
+	s.cancel()
+	s.ip.Close()
+	s.dns.close()
+}
+
+// Counters returns what has been refused so far.
+func (s *Stack) Counters() Counters {
+	return Counters{TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load()}
+}
+
+// target is where a packet of the sandbox wants to go: the stack calls that local.
+func target(id stack.TransportEndpointID) netip.AddrPort {
+	a, _ := netip.AddrFromSlice(id.LocalAddress.AsSlice())
+	return netip.AddrPortFrom(a.Unmap(), id.LocalPort)
+}
+
+// protocolOf is the network protocol of an address.
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return header.IPv4ProtocolNumber
+	}
+	return header.IPv6ProtocolNumber
+}

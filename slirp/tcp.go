@@ -1,0 +1,226 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+const (
+	dialTimeout = 30 * time.Second
+	copySize    = 256 << 10
+)
+
+// forwardTCP answers a SYN from the sandbox as whoever it is for does.
+func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
+	dst := target(r.ID())
+	if !s.tcps.take() {
+		r.Complete(true)
+		return
+	}
+	defer s.tcps.give()
+	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
+		if inside, err := accept(r); err == nil {
+			s.answerTCP(inside)
+		}
+		return
+	}
+	outside, err := s.dialTCP(dst)
+	if err != nil {
+		r.Complete(true) // a RST: refused at once, whatever the reason
+		return
+	}
+	inside, err := accept(r)
+	if err != nil {
+		outside.Close()
+		return
+	}
+	keepAlive(inside.ep)
+	s.relay(inside, outside)
+}
+
+// dialTCP connects to dst, or to the host's loopback where the gateway stands for that.
+func (s *Stack) dialTCP(dst netip.AddrPort) (*net.TCPConn, error) {
+	dst, err := s.outside(dst)
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{Timeout: dialTimeout}
+	conn, err := d.DialContext(s.ctx, "tcp", dst.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// outside is what the host calls dst, if the sandbox may go there.
+func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
+	if !s.config.gateway(dst.Addr()) {
+		return dst, s.reach.check(dst.Addr())
+	}
+	switch {
+	case !s.config.HostLoopback:
+		return dst, errReserved
+	case dst.Addr().Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dst.Port()), nil
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), dst.Port()), nil
+}
+
+// endpoint is the stack's side of a TCP connection, whose other side is in the sandbox.
+type endpoint struct {
+	ep    tcpip.Endpoint
+	queue *waiter.Queue
+}
+
+// accept completes the handshake.
+func accept(r *tcp.ForwarderRequest) (*endpoint, error) {
+	queue := new(waiter.Queue)
+	ep, err := r.CreateEndpoint(queue)
+	r.Complete(err != nil)
+	if err != nil {
+		return nil, errors.New(err.String())
+	}
+	return &endpoint{ep, queue}, nil
+}
+
+// keepAlive finds out, like the host's side, when nobody is there any more.
+func keepAlive(ep tcpip.Endpoint) {
+	idle, interval := tcpip.KeepaliveIdleOption(time.Minute), tcpip.KeepaliveIntervalOption(15*time.Second)
+	ep.SetSockOpt(&idle)
+	ep.SetSockOpt(&interval)
+	ep.SocketOptions().SetKeepAlive(true)
+}
+
+// relay copies both ways until both have ended. One end's FIN becomes the other's, and so
+// does a RST.
+func (s *Stack) relay(inside *endpoint, outside *net.TCPConn) {
+	stop := context.AfterFunc(s.ctx, func() { inside.ep.Abort(); outside.Close() })
+	defer stop()
+	var both sync.WaitGroup
+	both.Go(func() {
+		if err := inside.copyTo(outside); err != nil {
+			outside.SetLinger(0)
+			outside.Close()
+			inside.ep.Abort()
+			return
+		}
+		outside.CloseWrite()
+	})
+	both.Go(func() {
+		if err := inside.copyFrom(outside); err != nil {
+			inside.ep.Abort()
+			outside.SetLinger(0)
+			outside.Close()
+			return
+		}
+		inside.ep.Shutdown(tcpip.ShutdownWrite)
+	})
+	both.Wait()
+	inside.ep.Close()
+	outside.Close()
+}
+
+// copyTo writes what comes from the sandbox to w, until its FIN. A flow that stands still
+// holds no buffer.
+func (e *endpoint) copyTo(w io.Writer) error {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
+	e.queue.EventRegister(&entry)
+	defer e.queue.EventUnregister(&entry)
+	for {
+		b := buffers.Get().(*[copySize]byte)
+		n, readErr := e.fill(b[:])
+		_, err := w.Write(b[:n])
+		buffers.Put(b)
+		if err != nil {
+			return err
+		}
+		switch readErr.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			<-ready
+		case *tcpip.ErrClosedForReceive:
+			return nil
+		default:
+			return errors.New(readErr.String())
+		}
+	}
+}
+
+// fill reads all that is there, as far as it fits into b: it comes in segments, and each
+// write to the host costs a system call.
+func (e *endpoint) fill(b []byte) (n int, err tcpip.Error) {
+	for n < len(b) {
+		rest := tcpip.SliceWriter(b[n:])
+		result, err := e.ep.Read(&rest, tcpip.ReadOptions{})
+		if err != nil {
+			return n, err
+		}
+		n += result.Count
+	}
+	return n, nil
+}
+
+// buffers are shared by all flows.
+var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+// copyFrom writes what comes from outside to the sandbox, until its FIN.
+func (e *endpoint) copyFrom(outside *net.TCPConn) error {
+	raw, err := outside.SyscallConn()
+	if err != nil {
+		return err
+	}
+	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
+	e.queue.EventRegister(&entry)
+	defer e.queue.EventUnregister(&entry)
+	for {
+		var b *[copySize]byte
+		var n int
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			b = buffers.Get().(*[copySize]byte)
+			n, failed = unix.Read(int(fd), b[:])
+			if failed == unix.EAGAIN {
+				buffers.Put(b) // and wait without one
+				return false
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		if failed == nil && n > 0 {
+			failed = e.write(b[:n], ready)
+		}
+		buffers.Put(b)
+		if failed != nil || n == 0 {
+			return failed
+		}
+	}
+}
+
+func (e *endpoint) write(b []byte, ready <-chan struct{}) error {
+	for r := bytes.NewReader(b); r.Len() > 0; {
+		_, err := e.ep.Write(r, tcpip.WriteOptions{})
+		switch err.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			<-ready
+		default:
+			return errors.New(err.String())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// udpIdle is how long a flow of UDP is remembered when nothing goes either way: RFC 4787
+// wants two minutes at least.
+const udpIdle = 2 * time.Minute
+
+const maxDatagram = 1 << 16
+
+// forwardUDP begins a flow with its first datagram. What is refused is answered with ICMP, port
+// unreachable, by the stack.
+func (s *Stack) forwardUDP(r *udp.ForwarderRequest) bool {
+	if !s.udps.take() {
+		return true
+	}
+	dst := target(r.ID())
+	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
+		return s.begin(r, func(inside *endpoint) { s.answerUDP(gonet.NewUDPConn(inside.queue, inside.ep)) })
+	}
+	dst, err := s.outside(dst)
+	if err != nil {
+		s.udps.give()
+		return false
+	}
+	outside, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+	if err != nil {
+		s.udps.give()
+		return false
+	}
+	id := r.ID()
+	return s.begin(r, func(inside *endpoint) {
+		s.relayDatagrams(inside, outside, func() { s.sendRefused(id) })
+	})
+}
+
+// begin makes the stack's side of a flow that was counted, and serves it.
+func (s *Stack) begin(r *udp.ForwarderRequest, serve func(*endpoint)) bool {
+	queue := new(waiter.Queue)
+	ep, err := r.CreateEndpoint(queue)
+	if err != nil { // another datagram has been quicker
+		s.udps.give()
+		return true
+	}
+	go func() {
+		defer s.udps.give()
+		serve(&endpoint{ep, queue})
+	}()
+	return true
+}
+
+// relayDatagrams copies both ways until the flow has been idle for its time. refused is called
+// when the other end says that nobody listens there.
+func (s *Stack) relayDatagrams(inside *endpoint, outside *net.UDPConn, refused func()) {
+	closeBoth := sync.OnceFunc(func() { inside.ep.Close(); outside.Close() })
+	defer closeBoth()
+	defer context.AfterFunc(s.ctx, closeBoth)()
+	idle := time.AfterFunc(udpIdle, closeBoth)
+	defer idle.Stop()
+	touch := func() { idle.Reset(udpIdle) }
+	var both sync.WaitGroup
+	both.Go(func() {
+		defer closeBoth()
+		inside.copyDatagramsTo(outside, touch, refused)
+	})
+	both.Go(func() {
+		defer closeBoth()
+		inside.copyDatagramsFrom(outside, touch, refused)
+	})
+	both.Wait()
+}
+
+// datagrams are shared by all flows: one that stands still holds none.
+var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+
+// copyDatagramsTo ends when either end is closed. A datagram that cannot go out is lost; the
+// flow goes on.
+func (e *endpoint) copyDatagramsTo(outside *net.UDPConn, touch, refused func()) {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
+	e.queue.EventRegister(&entry)
+	defer e.queue.EventUnregister(&entry)
+	for {
+		b := datagrams.Get().(*[maxDatagram]byte)
+		w := tcpip.SliceWriter(b[:])
+		result, readErr := e.ep.Read(&w, tcpip.ReadOptions{})
+		var err error
+		if readErr == nil {
+			_, err = outside.Write(b[:result.Count])
+		}
+		datagrams.Put(b)
+		switch readErr.(type) {
+		case nil:
+			touch()
+		case *tcpip.ErrWouldBlock:
+			<-ready
+		default:
+			return
+		}
+		switch {
+		case errors.Is(err, unix.ECONNREFUSED):
+			refused()
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+	}
+}
+
+// copyDatagramsFrom is the other way.
+func (e *endpoint) copyDatagramsFrom(outside *net.UDPConn, touch, refused func()) {
+	raw, err := outside.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			b := datagrams.Get().(*[maxDatagram]byte)
+			defer datagrams.Put(b)
+			var n int
+			if n, failed = unix.Read(int(fd), b[:]); failed == unix.EAGAIN {
+				return false
+			}
+			if failed == nil {
+				e.ep.Write(bytes.NewReader(b[:n]), tcpip.WriteOptions{})
+			}
+			return true
+		})
+		switch {
+		case err != nil:
+			return
+		case failed == unix.ECONNREFUSED:
+			refused()
+		case failed == nil:
+			touch()
+		}
+	}
+}
