@@ -49,6 +49,8 @@ func doors() map[string]string {
 		"github.com/moby/profiles/seccomp":              "sbx/sandbox/policy",
 		"github.com/hanwen/go-fuse/v2":                  "sbx/fuse-overlay",
 		"gvisor.dev/gvisor":                             "sbx/slirp",
+		"github.com/vishvananda/netlink":                "sbx/slirp",
+		"golang.org/x/net":                              "sbx/slirp", // DNS messages
 		"golang.org/x/sys":                              "",
 		"golang.org/x/term":                             "", // a few ioctls
 		"github.com/opencontainers/image-spec":          "",
@@ -122,7 +124,7 @@ func listDeps(t *testing.T, file string) map[string]listed {
 func TestDepsHot(t *testing.T) {
 	packages := listDeps(t, "deps_hot.json")
 	for _, heavy := range []string{
-		"net/http", "crypto/tls", "regexp", "text/template", "archive/tar",
+		"net/http", "crypto/tls", "regexp", "text/template", "archive/tar", "gvisor.dev/gvisor/pkg/tcpip/stack", "github.com/vishvananda/netlink",
 		"go.podman.io/storage", "github.com/opencontainers/go-digest", "github.com/klauspost/compress/zstd",
 		"github.com/BurntSushi/toml", "github.com/vbauerster/mpb/v8", "github.com/json-iterator/go",
 	} {

@@ -32,7 +32,8 @@
 //	sbx -> sbx-init      descriptor 3: the Plan (wire.go), when the ids are mapped
 //	sbx-init -> sbx      descriptor 4: one report that the command runs, with a pidfd of it and
 //	                     the master of its terminal; one of how it ended; or one failure; and
-//	                     before that, that it waits for a volume (report.go)
+//	                     before that, that it waits for a volume, and the link of a private
+//	                     network, a packet socket (report.go)
 //	command -> sbx-init  a byte, when /proc is mounted and the inner user namespace is there
 //	sbx-init -> command  a byte, when the root is complete: go on, and execute
 //

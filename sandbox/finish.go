@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -27,6 +28,7 @@ func (b *builder) finish(c *command) error {
 		{"enter the inner user namespace", func() error { return b.mapInner(c) }},
 		{"set hostname", b.setHostname},
 		{"bring up the loopback interface", b.loopbackUp},
+		{"connect the network", b.connectNetwork},
 		{"", b.allowPing},
 		{"", b.setSysctls},
 		{"build root", b.lateSteps},
@@ -142,6 +144,19 @@ func (b *builder) loopbackUp() error {
 	}
 	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+}
+
+// connectNetwork makes the link of a private network, and sends its other end to the parent.
+func (b *builder) connectNetwork() error {
+	if b.p.Link == nil {
+		return nil
+	}
+	link, err := slirp.Connect(*b.p.Link)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	return send(b.up, report{Linked: true}, int(link.Fd()))
 }
 
 // allowPing lets the sandbox's groups open ICMP sockets, as podman does: in a new net

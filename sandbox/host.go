@@ -3,6 +3,8 @@ package sandbox
 import (
 	"encoding/hex"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,11 +27,12 @@ type Host struct {
 	RunDir     string // <data>/runs/<ID>: where a throwaway layer lies
 	UpperTmpfs string // why RunDir cannot hold an overlay's upper directory; "" if it can
 
-	Resolv   string // the text of /etc/resolv.conf
-	Zoneinfo string // the directory of the host's time zones
-	Cgroup2  bool   // /sys/fs/cgroup is cgroup v2
-	Arch     string // GOARCH
-	Kernel   [2]int // major, minor: rules of seccomp profiles ask for it
+	Networks []netip.Prefix // of the host's interfaces; not asked where the sandbox has no network of its own
+	Resolv   string         // the text of /etc/resolv.conf
+	Zoneinfo string         // the directory of the host's time zones
+	Cgroup2  bool           // /sys/fs/cgroup is cgroup v2
+	Arch     string         // GOARCH
+	Kernel   [2]int         // major, minor: rules of seccomp profiles ask for it
 
 	Limits            map[string]Rlimit // this process's own, by name
 	AppArmor, SELinux bool
@@ -62,6 +65,11 @@ func Probe(data string, spec *Spec) (Host, error) {
 	if h.UpperTmpfs, err = upperRefused(data); err != nil {
 		return Host{}, err
 	}
+	if spec.Network != "none" && spec.Network != "host" {
+		if h.Networks, err = networks(); err != nil {
+			return Host{}, err
+		}
+	}
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err == nil {
 		h.Resolv = string(resolv)
@@ -77,6 +85,20 @@ func Probe(data string, spec *Spec) (Host, error) {
 
 // Refused says why this machine lets the caller make no user namespace, and so no sandbox.
 func (h Host) Refused() error { return userns.Try(h.Caller) }
+
+// networks are the addresses of the host's interfaces, each with its network.
+func networks() (list []netip.Prefix, err error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("addresses of this host: %w", err)
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
 
 func groups() ([]uint32, error) {
 	gids, err := os.Getgroups()

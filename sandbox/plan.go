@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sbx/sandbox/policy"
+	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -20,8 +21,9 @@ type Plan struct {
 	Image      string        `json:"image"`
 	Preset     string        `json:"preset"`
 	Caller     userns.Caller `json:"caller"`
-	Namespaces []string      `json:"namespaces"` // new ones; the others are the caller's
-	Network    string        `json:"network"`    // none: loopback alone; host
+	Namespaces []string      `json:"namespaces"`     // new ones; the others are the caller's
+	Network    string        `json:"network"`        // none: loopback alone; private: a stack of sbx's own; host
+	Link       *slirp.Config `json:"link,omitempty"` // private
 	IDs        userns.Map    `json:"ids"`
 	Inner      *userns.Map   `json:"inner,omitempty"` // of the command's own user namespace, over IDs
 	Nested     bool          `json:"nested"`          // the command may make user namespaces

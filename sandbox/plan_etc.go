@@ -100,12 +100,12 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// resolvConf is the host's where the sandbox shares its network; without a network it
-// names nobody. What the user says replaces it line by line, as with podman.
+// resolvConf is the host's where the sandbox shares its network; a private one's names the
+// stack, which asks the host's; without a network it names nobody. What the user says replaces it line by line, as with podman.
 func (p *planner) resolvConf() string {
 	spec := p.spec
 	var servers, search, options []string
-	if !p.has("net") {
+	if p.Network != "none" {
 		for line := range strings.Lines(p.host.Resolv) {
 			switch fields := strings.Fields(line); {
 			case len(fields) < 2:
@@ -118,7 +118,10 @@ func (p *planner) resolvConf() string {
 			}
 		}
 	}
-	if len(spec.DNS) > 0 {
+	switch {
+	case p.Link != nil: // which asks those
+		servers = []string{p.Link.IPv4.Resolver.String()}
+	case len(spec.DNS) > 0:
 		servers = spec.DNS
 	}
 	if len(spec.DNSSearch) > 0 {

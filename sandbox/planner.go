@@ -46,6 +46,7 @@ func NewPlan(spec Spec, host Host) (*Plan, error) {
 		p.strict,
 		p.ids,
 		p.namespaces,
+		p.network,
 		p.security,
 		p.innerIDs,
 		p.limits,

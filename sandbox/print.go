@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbx/sandbox/policy"
+	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -72,6 +73,20 @@ func (t *page) quoted(name string, values []string) {
 	}
 }
 
+func (p *Plan) writeLink(t *page) {
+	for _, f := range []slirp.Family{p.Link.IPv4, p.Link.IPv6} {
+		if f.Address.IsValid() {
+			t.row("", fmt.Sprintf("%s, gateway %s, resolver %s", f.Address, f.Gateway, f.Resolver))
+		}
+	}
+	if p.Link.HostLoopback {
+		t.row("", "the gateway is the host's loopback")
+	}
+	for _, a := range p.Link.Resolvers {
+		t.row("", "names are asked of "+a.String())
+	}
+}
+
 // WriteText writes the plan for a person to read: what `sbx run --dry-run` prints.
 func (p *Plan) WriteText(w io.Writer) error {
 	t := new(page)
@@ -81,6 +96,9 @@ func (p *Plan) WriteText(w io.Writer) error {
 	t.row("caller", strings.TrimSpace(fmt.Sprintf("%d:%d %s", p.Caller.UID, p.Caller.GID, p.Caller.Name)))
 	t.rows("namespaces", p.Namespaces)
 	t.row("network", p.Network)
+	if p.Link != nil {
+		p.writeLink(t)
+	}
 	t.row("user ids", mapText(p.IDs.UIDs))
 	t.row("group ids", mapText(p.IDs.GIDs))
 	if p.Inner != nil {

@@ -13,10 +13,11 @@ import (
 
 // What sbx-init tells the parent on descriptor 4, a SOCK_SEQPACKET: one packet that the
 // command runs, with a pidfd of it and, if it has a terminal, the master's descriptor;
-// then one with how it ended. Before all that, that it waits. Or, at any time, one
+// then one with how it ended. Before all that, that it waits, and the link of its network. Or, at any time, one
 // Failure, and nothing more.
 type report struct {
 	Awaited  string   `json:"awaited,omitempty"` // a volume that another sandbox has locked, for a while now
+	Linked   bool     `json:"linked,omitempty"`  // with the descriptor of a packet socket
 	Started  bool     `json:"started,omitempty"`
 	Warnings []string `json:"warnings,omitempty"` // with Started
 	Status   *uint32  `json:"status,omitempty"`   // wait(2)

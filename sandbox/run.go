@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -26,6 +27,7 @@ type parent struct {
 	command commandHandle
 	tty     *tty           // nil unless the command has a terminal,
 	stdio   *stdioFiles    // or else these
+	network *slirp.Stack   // nil unless it is private
 	copies  sync.WaitGroup // of what it writes
 	unread  atomic.Bool    // some of that, when the command had ended
 	ended   bool           // by itself: none of its processes lives
@@ -74,7 +76,10 @@ func (pa *parent) start() error {
 		defer pa.stdio.handedOver()
 		stage.Stdio = pa.stdio.files
 	}
-	pa.child, err = stage.StartWith(pa.prepare)
+	if pa.child, err = stage.StartWith(pa.prepare); err != nil || pa.p.Link == nil {
+		return err
+	}
+	pa.network, err = slirp.New(*pa.p.Link)
 	return err
 }
 
@@ -142,6 +147,10 @@ func (pa *parent) follow() (int, error) {
 			return r.Failure.Exit, pa.explain(r.Failure)
 		case r.Awaited != "":
 			pa.note("waiting for another sbx that fills volume " + r.Awaited)
+		case r.Linked && len(fds) > 0:
+			if err := pa.network.Serve(os.NewFile(uintptr(fds[0]), "link")); err != nil {
+				return 125, fmt.Errorf("network: %w", err)
+			}
 		case r.Started && len(fds) > 0:
 			pa.command.started(fds[0])
 			for _, text := range r.Warnings {
@@ -238,6 +247,9 @@ func (pa *parent) warnOf(err error) {
 }
 
 func (pa *parent) close() {
+	if pa.network != nil {
+		pa.network.Close()
+	}
 	if pa.tty != nil {
 		pa.tty.restore()
 	}

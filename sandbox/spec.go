@@ -36,7 +36,9 @@ type Spec struct {
 	IPC      string // private, shareable, none (no /dev/shm), host
 	UTS      string // private, host
 	CgroupNS string // private, host
-	Network  string // none, host
+	Network  string // none, private, host
+	// HostLoopback lets a private network reach the host's loopback, as the gateway.
+	HostLoopback bool
 
 	Hostname     string
 	NoHostname   bool   // keep the image's /etc/hostname

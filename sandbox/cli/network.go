@@ -11,22 +11,25 @@ import (
 )
 
 func (a *runArgs) setNetwork(s string) error {
-	mode, _, _ := strings.Cut(s, ":")
-	switch s {
+	mode, options, hasOptions := strings.Cut(s, ":")
+	switch mode {
 	case "": // as it is without the flag
 		return nil
-	case "none", "host":
-		if a.spec.Network != "" && a.spec.Network != s {
-			return fmt.Errorf("%s: already %s", s, a.spec.Network)
-		}
-		a.spec.Network = s
-		return nil
+	case "none", "host", "private":
+	default:
+		return &usageError{msg: fmt.Sprintf("%s: only private, none and host are built into this version of sbx", quoteArg(s))}
 	}
-	switch mode {
-	case "none", "host":
+	if a.spec.Network != "" && a.spec.Network != mode {
+		return fmt.Errorf("%s: already %s", mode, a.spec.Network)
+	}
+	switch {
+	case hasOptions && mode != "private":
 		return fmt.Errorf("%s: %s has no options", quoteArg(s), mode)
+	case hasOptions && options != "host-loopback":
+		return fmt.Errorf("%s: private has one option, host-loopback", quoteArg(s))
 	}
-	return &usageError{msg: fmt.Sprintf("%s: only none and host are built into this version of sbx", quoteArg(s))}
+	a.spec.Network, a.spec.HostLoopback = mode, a.spec.HostLoopback || hasOptions
+	return nil
 }
 
 // namespace checks a namespace that is private or the host's.

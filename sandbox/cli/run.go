@@ -101,6 +101,9 @@ func (r *runArgs) run(args []string) (int, error) {
 	if r.dryRun {
 		return 0, r.printPlan(plan)
 	}
+	if err := runnable(plan); err != nil {
+		return 0, err
+	}
 	if r.app.commit != nil {
 		r.app.commit()
 	}
