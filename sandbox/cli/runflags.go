@@ -35,11 +35,24 @@ const (
 	noLimits  = "resource limits are not built into this version of sbx"
 	noDetach  = "sandboxes in the background are not built into this version of sbx"
 	noNames   = "sandboxes with names are not built into this version of sbx"
-	noNetwork = "networks are not built into this version of sbx"
+	noNetwork = "ports and networks of several sandboxes are not built into this version of sbx"
 	noCDI     = "devices by CDI are not built into this version of sbx"
 	noHealth  = "sbx runs no health checks"
 	noOCI     = "no OCI runtime is used"
 )
+
+// instead says what does something of the kind; "" if nothing does.
+func instead(note string) string {
+	switch note {
+	case noLimits:
+		return "--ulimit nproc=100 bounds processes, --ulimit as=1000000000 the memory of each, --timeout the time"
+	case noDetach:
+		return "a shell's & puts sbx in the background; the sandbox ends with it"
+	case noNetwork:
+		return "with --network host the sandbox's ports are the host's"
+	}
+	return ""
+}
 
 // runFlags is every flag of sbx run: those of podman run, those that only docker run has, and our own.
 // All of it is static data: building it costs nothing at start.
@@ -272,7 +285,7 @@ func (v *runValue) Set(s string) error {
 		}
 		return nil
 	case absent, refused:
-		return &usageError{msg: f.note}
+		return &usageError{msg: f.note, hint: instead(f.note)}
 	}
 	switch {
 	case f.list:
