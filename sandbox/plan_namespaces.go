@@ -50,6 +50,8 @@ func (p *planner) sysctls() error {
 			ns = "net"
 		case strings.HasPrefix(name, "kernel.shm"), strings.HasPrefix(name, "kernel.msg"), name == "kernel.sem", strings.HasPrefix(name, "fs.mqueue."):
 			ns = "ipc"
+		case name == "kernel.hostname", name == "kernel.domainname":
+			return &Error{Text: "--sysctl " + kv.Key + ": it is not set this way", Fix: "--hostname NAME"}
 		default:
 			return Errorf("--sysctl %s: it is not part of a namespace, so it belongs to the whole host", kv.Key)
 		}

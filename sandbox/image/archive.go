@@ -351,7 +351,7 @@ func (a *dockerArchive) image(ctx context.Context, item dockerItem) (*localImage
 		return nil, err
 	}
 	names, err := repoTags(item.RepoTags)
-	return &localImage{carrier: c, names: names}, err
+	return &localImage{localCarrier: c, names: names}, err
 }
 
 // describe makes a descriptor of a layer's file. An uncompressed layer is known by its
@@ -368,11 +368,19 @@ func (a *dockerArchive) describe(ctx context.Context, name string, diffID digest
 	if kind == "" {
 		return d, nil
 	}
-	plain, err := decompressor(io.NewSectionReader(c, 0, c.Size()), kind)
+	plain, err := decompressor(&counter{r: io.NewSectionReader(c, 0, c.Size()), ctx: ctx}, kind)
 	if err != nil {
 		return d, err
 	}
-	plain.Close()
+	defer plain.Close()
+	// Nothing else says what the compressed bytes should be.
+	has, err := digest.SHA256.FromReader(io.LimitReader(plain, maxLayerSize))
+	if err != nil {
+		return d, err
+	}
+	if has != diffID {
+		return d, &digestError{"contents", diffID, has}
+	}
 	d.MediaType += "." + kind
 	d.Digest, err = digest.SHA256.FromReader(&counter{r: c.SectionReader, ctx: ctx})
 	return d, err
@@ -413,5 +421,9 @@ func (c *dockerImage) config(context.Context, v1.Descriptor) ([]byte, error) {
 }
 
 func (c *dockerImage) layers(list []v1.Descriptor) []func(context.Context) (*os.File, error) {
-	return openers(c.archive.tree, c.archive.blobs, list, func(i int) string { return c.files[i] })
+	return openers(c.archive.tree, c.archive.blobs, list, c.files)
+}
+
+func (c *dockerImage) check(ctx context.Context, list []v1.Descriptor) error {
+	return checkLayers(ctx, c.archive.tree, list, c.files)
 }

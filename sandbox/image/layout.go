@@ -84,12 +84,41 @@ func readSmall(t tree, name string) ([]byte, error) {
 }
 
 // openers are the Open functions of layers that lie in a tree.
-func openers(t tree, blobs *blobDir, list []v1.Descriptor, name func(int) string) []func(context.Context) (*os.File, error) {
+func openers(t tree, blobs *blobDir, list []v1.Descriptor, names []string) []func(context.Context) (*os.File, error) {
 	open := make([]func(context.Context) (*os.File, error), len(list))
 	for i, d := range list {
-		open[i] = func(ctx context.Context) (*os.File, error) { return openLayer(ctx, t, blobs, name(i), d) }
+		open[i] = func(ctx context.Context) (*os.File, error) { return openLayer(ctx, t, blobs, names[i], d) }
 	}
 	return open
+}
+
+// checkLayers checks the digests of layers that lie in a tree, also of those that the store
+// has: it is not to matter what is there when somebody asks whether a file is good.
+func checkLayers(ctx context.Context, t tree, list []v1.Descriptor, names []string) error {
+	for i, d := range list {
+		c, err := t.open(names[i])
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", d.Digest, err)
+		}
+		t := transfer{desc: d, hash: d.Digest.Algorithm().Hash()}
+		t.have, err = io.Copy(t.hash, &counter{r: io.NewSectionReader(c, 0, c.Size()), ctx: ctx})
+		if err == nil {
+			err = t.check()
+		}
+		c.close()
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", d.Digest, err)
+		}
+	}
+	return nil
+}
+
+// namesOf are where layers lie that are called by their digest.
+func namesOf(list []v1.Descriptor, name func(digest.Digest) string) (names []string) {
+	for _, d := range list {
+		names = append(names, name(d.Digest))
+	}
+	return names
 }
 
 // openLayer returns a layer's file once its digest has been checked: the file itself, or
@@ -136,9 +165,15 @@ func extract(ctx context.Context, c content, blobs *blobDir, d v1.Descriptor) (*
 	return f, nil
 }
 
+// localCarrier is a carrier that needs no network to check its layers.
+type localCarrier interface {
+	carrier
+	check(ctx context.Context, list []v1.Descriptor) error
+}
+
 // localImage is one image of an archive or directory.
 type localImage struct {
-	carrier
+	localCarrier
 	names []string // references that it claims
 	pin   digest.Digest
 }
@@ -198,17 +233,24 @@ func (l *ociLayout) pick(ref string) (*localImage, error) {
 	}
 	switch {
 	case ref != "":
-		return nil, withHint(fmt.Errorf("no image %s in the layout", quoteShort(ref)), "it has "+strings.Join(refs, ", "))
+		return nil, withHint(fmt.Errorf("no image %s in the layout", quoteShort(ref)), hasRefs(refs))
 	case len(l.index.Manifests) == 1:
 		return l.image(l.index.Manifests[0]), nil
 	case len(refs) <= 1: // one image for several platforms
-		return &localImage{carrier: &layoutImage{layout: l}}, nil
+		return &localImage{localCarrier: &layoutImage{layout: l}}, nil
 	}
 	return nil, withHint(fmt.Errorf("%d images in the layout", len(refs)), "append one of these to the path, after a colon: "+strings.Join(refs, ", "))
 }
 
+func hasRefs(refs []string) string {
+	if len(refs) == 0 {
+		return "its images have no names: leave the one behind the colon out"
+	}
+	return "it has " + strings.Join(refs, ", ")
+}
+
 func (l *ociLayout) image(d v1.Descriptor) *localImage {
-	return &localImage{carrier: &layoutImage{l, d}, names: layoutNames(d), pin: d.Digest}
+	return &localImage{localCarrier: &layoutImage{l, d}, names: layoutNames(d), pin: d.Digest}
 }
 
 // layoutNames: the complete name that containerd writes, or a ref.name that is more than a
@@ -252,7 +294,11 @@ func (c *layoutImage) config(_ context.Context, d v1.Descriptor) ([]byte, error)
 }
 
 func (c *layoutImage) layers(list []v1.Descriptor) []func(context.Context) (*os.File, error) {
-	return openers(c.layout.tree, c.layout.blobs, list, func(i int) string { return blobName(list[i].Digest) })
+	return openers(c.layout.tree, c.layout.blobs, list, namesOf(list, blobName))
+}
+
+func (c *layoutImage) check(ctx context.Context, list []v1.Descriptor) error {
+	return checkLayers(ctx, c.layout.tree, list, namesOf(list, blobName))
 }
 
 // blobName is the path of a digest that was checked by readManifest.
@@ -280,7 +326,11 @@ func (c *dirImage) config(_ context.Context, d v1.Descriptor) ([]byte, error) {
 }
 
 func (c *dirImage) layers(list []v1.Descriptor) []func(context.Context) (*os.File, error) {
-	return openers(c.tree, c.blobs, list, func(i int) string { return dirName(list[i].Digest) })
+	return openers(c.tree, c.blobs, list, namesOf(list, dirName))
+}
+
+func (c *dirImage) check(ctx context.Context, list []v1.Descriptor) error {
+	return checkLayers(ctx, c.tree, list, namesOf(list, dirName))
 }
 
 func dirName(d digest.Digest) string {

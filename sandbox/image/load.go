@@ -76,7 +76,7 @@ func (p *pull) load(ctx context.Context, opts LoadOptions) ([]Loaded, error) {
 	case t.has("index.json"):
 		return p.loadLayout(ctx, t, opts.Input)
 	case !isArchive && t.has("manifest.json"):
-		return p.loadAll(ctx, opts.Input, &localImage{carrier: &dirImage{t, p.blobs}})
+		return p.loadAll(ctx, opts.Input, &localImage{localCarrier: &dirImage{t, p.blobs}})
 	}
 	return nil, withHint(errors.New("no image in it: neither manifest.json nor index.json"),
 		"load reads what docker save, podman save and skopeo copy write; for a plain tree use run --rootfs")

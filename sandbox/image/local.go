@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// pullLocal brings an image from a file or directory in. It is read each time: what the
-// store has of it costs nothing, and a path says nothing about what lies there today.
+// pullLocal brings an image from a file or directory in. It is read and checked each time: a
+// path says nothing about what lies there today.
 func pullLocal(ctx context.Context, s layerStore, opts PullOptions, src Source) (*Image, error) {
 	p, err := newPull(s, opts)
 	if err != nil {
@@ -51,7 +51,7 @@ func (p *pull) local(ctx context.Context, src Source) (*Image, error) {
 	if src.Transport == "oci" {
 		return p.fromLayout(ctx, t, src)
 	}
-	return p.fromLocal(ctx, src.String(), &localImage{carrier: &dirImage{t, p.blobs}})
+	return p.fromLocal(ctx, src.String(), &localImage{localCarrier: &dirImage{t, p.blobs}})
 }
 
 func (p *pull) fromDockerArchive(ctx context.Context, t *tarTree, src Source) (*Image, error) {
@@ -85,6 +85,9 @@ func (p *pull) fromLayout(ctx context.Context, t tree, src Source) (*Image, erro
 func (p *pull) fromLocal(ctx context.Context, ref string, local *localImage) (*Image, error) {
 	f, err := locate(ctx, local, local.pin, p.Platform)
 	if err != nil {
+		return nil, err
+	}
+	if err := local.check(ctx, f.m.Layers); err != nil {
 		return nil, err
 	}
 	f.Ref, f.Names = ref, local.names

@@ -28,7 +28,8 @@ type progress struct {
 func newProgress(w io.Writer, quiet bool) *progress {
 	p := &progress{w: w, quiet: quiet || w == nil}
 	if f, ok := w.(*os.File); ok && !p.quiet {
-		p.tty = term.IsTerminal(int(f.Fd()))
+		width, _, err := term.GetSize(int(f.Fd()))
+		p.tty = err == nil && width > 0 // there are terminals of no size, under script(1) for example
 	}
 	return p
 }
