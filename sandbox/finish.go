@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 
@@ -203,6 +204,19 @@ func (b *builder) setSysctls() error {
 	return nil
 }
 
+// isThere: the command that was given by its path is a file of the finished root.
+func (b *builder) isThere(name string) bool {
+	if !path.IsAbs(name) {
+		return false
+	}
+	f, err := b.tree.open(name)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
 // explain turns the refusal of a system call in the command's process into what a person
 // and a shell expect.
 func (b *builder) explain(err error) error {
@@ -213,7 +227,7 @@ func (b *builder) explain(err error) error {
 	name := b.p.Command.Args[0]
 	switch {
 	case call.Name == "exec" && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)):
-		return &NotFoundError{Name: name}
+		return &NotFoundError{Name: name, There: b.isThere(name)}
 	case call.Name == "exec" && errors.Is(err, unix.E2BIG):
 		return fmt.Errorf("exec %q: %w", name, call.Err)
 	case call.Name == "exec", strings.HasPrefix(call.Name, "working directory"):

@@ -68,14 +68,28 @@ func failureOf(err error) *Failure {
 }
 
 // NotFoundError says that there is no such command: exit status 127.
-type NotFoundError struct{ Name string }
+type NotFoundError struct {
+	Name string
+	// There: the file is, and what it needs is not: the interpreter behind #!, or the loader of
+	// its libraries (execve(2), ENOENT).
+	There bool
+}
 
-func (e *NotFoundError) Error() string   { return fmt.Sprintf("exec %q: command not found", e.Name) }
+func (e *NotFoundError) Error() string {
+	if e.There {
+		return fmt.Sprintf("exec %q: its interpreter, or the loader of its libraries, is not in the image", e.Name)
+	}
+	return fmt.Sprintf("exec %q: command not found", e.Name)
+}
+
+// ExitStatus is that of shells.
 func (e *NotFoundError) ExitStatus() int { return 127 }
 
 // Hint says what was probably meant.
 func (e *NotFoundError) Hint() string {
 	switch {
+	case e.There:
+		return ""
 	case strings.HasPrefix(e.Name, "-"):
 		return "flags of sbx go before the image: sbx run FLAGS IMAGE COMMAND"
 	case strings.Contains(e.Name, " "):
