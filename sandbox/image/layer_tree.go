@@ -4,21 +4,16 @@ package image
 
 import (
 	"archive/tar"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	whiteoutPrefix = ".wh."
-	paxXattr       = "SCHILY.xattr."
-)
+const whiteoutPrefix = ".wh."
 
 // layerTree makes the files of a layer below a directory, as root of a user namespace. The
 // layer is hostile: it may put a symlink wherever it likes, and write through it later. So
@@ -45,9 +40,6 @@ type dirTimes struct {
 	path  string
 	times [2]unix.Timespec
 }
-
-// maxSteps bounds what the symlinks of a layer may cost to follow.
-const maxSteps = 2_000_000
 
 func newLayerTree(dir string, owners bool) (*layerTree, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -305,135 +297,6 @@ func (t *layerTree) remove(dir heldDir, name string) error {
 	return os.NewSyscallError("remove", err)
 }
 
-// open finds a directory; make makes it, for it has no entry where a layer below has it. The
-// descriptor is good until the next call.
-func (t *layerTree) open(dir string, make bool) (heldDir, error) {
-	if dir == t.last.path {
-		return t.last, nil
-	}
-	fd, err := t.reach(dir, make)
-	if err != nil {
-		return heldDir{}, err
-	}
-	if t.last.fd >= 0 {
-		unix.Close(t.last.fd)
-	}
-	t.last = heldDir{path: dir, fd: fd}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return heldDir{}, os.NewSyscallError("stat", err)
-	}
-	t.last.roots = st.Gid == 0
-	return t.last, nil
-}
-
-// reach opens a directory, through symlinks if need be; and makes it, if that is wanted.
-func (t *layerTree) reach(dir string, make bool) (int, error) {
-	fd, err := t.lookup(dir)
-	if err == unix.ELOOP || make && err == unix.ENOENT {
-		fd, err = t.walk(dir, make)
-	}
-	return fd, os.NewSyscallError("open directory", err)
-}
-
-// lookup opens a directory that no symlink is on the way to. Where there is one, it returns ELOOP.
-func (t *layerTree) lookup(dir string) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	for {
-		fd, err := unix.Openat2(t.root, dir, &how) // Linux 5.6
-		if err != unix.EAGAIN && err != unix.EINTR {
-			return fd, err
-		}
-	}
-}
-
-// maxSymlinks is how many symlinks may be on one way, as many as the kernel follows.
-const maxSymlinks = 40
-
-// walk is lookup by hand, part by part, where symlinks are on the way, even to what is not
-// there yet: make makes it. It goes no deeper than a path without symlinks may, for whoever
-// removes the layer holds a descriptor for each directory.
-func (t *layerTree) walk(dir string, make bool) (_ int, err error) {
-	at, err := openDirAt(t.root, ".")
-	defer func() {
-		if err != nil && at >= 0 {
-			unix.Close(at)
-		}
-	}()
-	depth, links := 0, 0
-	for parts := strings.Split(dir, "/"); len(parts) > 0 && err == nil; {
-		part := parts[0]
-		parts = parts[1:]
-		if t.steps++; t.steps > maxSteps {
-			return at, limitf("more than %d steps through symlinks", maxSteps)
-		}
-		next := -1
-		switch {
-		case part == "" || part == ".", part == ".." && depth == 0:
-			continue
-		case part == "..":
-			next, err = openDirAt(at, part)
-			depth--
-		default:
-			next, err = openDirAt(at, part)
-			if err == unix.ENOENT && make {
-				next, err = t.makeParent(at, part)
-			}
-			depth++
-		}
-		if err == unix.ENOTDIR || err == unix.ELOOP { // openat(2): either, for a symlink
-			to, linkErr := readLinkAt(at, part)
-			if linkErr != nil {
-				return at, unix.ENOTDIR
-			}
-			if links++; links > maxSymlinks {
-				return at, unix.ELOOP
-			}
-			parts, err = append(strings.Split(to, "/"), parts...), nil
-			if depth--; !path.IsAbs(to) {
-				continue
-			}
-			next, err = openDirAt(t.root, ".")
-			depth = 0
-		}
-		if err == nil {
-			unix.Close(at)
-			at = next
-		}
-		if depth > maxPathDepth {
-			return at, limitf("more than %d directories deep", maxPathDepth)
-		}
-	}
-	return at, err
-}
-
-// makeParent makes a directory that the layer has no entry for.
-func (t *layerTree) makeParent(at int, name string) (int, error) {
-	if err := unix.Mkdirat(at, name, 0o755); err != nil {
-		return -1, err
-	}
-	if t.owners {
-		// The group is that of at, if at is setgid. No symlink: it was made just now.
-		if err := unix.Fchownat(at, name, 0, 0, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return -1, err
-		}
-	}
-	return openDirAt(at, name)
-}
-
-func openDirAt(at int, name string) (int, error) {
-	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-}
-
-func readLinkAt(at int, name string) (string, error) {
-	target := make([]byte, maxPath)
-	n, err := unix.Readlinkat(at, name, target)
-	return string(target[:max(n, 0)]), err
-}
-
 // finish sets the times of the directories that are there still.
 func (t *layerTree) finish() error {
 	for _, d := range t.dirs {
@@ -461,69 +324,4 @@ func (t *layerTree) setDirTimes(d dirTimes) error {
 		return nil
 	}
 	return setTimes(dir.fd, name, d.times)
-}
-
-// rooted is a path as the root sees it: clean, "." for the root.
-func rooted(p string) string { return cmp.Or(path.Clean("/" + p)[1:], ".") }
-
-func mode(e layerEntry) uint32 { return uint32(e.Mode) & 0o7777 }
-
-// times are those of access and modification.
-func times(e layerEntry) [2]unix.Timespec {
-	access := e.AccessTime
-	if access.Before(e.ModTime) { // as it is where there is none
-		access = e.ModTime
-	}
-	return [2]unix.Timespec{timespec(access), timespec(e.ModTime)}
-}
-
-func timespec(t time.Time) unix.Timespec {
-	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
-}
-
-func setTimes(dir int, name string, times [2]unix.Timespec) error {
-	return os.NewSyscallError("set times", unix.UtimesNanoAt(dir, name, times[:], unix.AT_SYMLINK_NOFOLLOW))
-}
-
-// setXattrs gives a file or directory the extended attributes that a layer may set and the
-// file system can hold. Links and FIFOs have none that a user namespace could set.
-func setXattrs(fd int, e layerEntry) error {
-	for key, value := range e.PAXRecords {
-		name, ok := strings.CutPrefix(key, paxXattr)
-		if !ok || forbiddenXattr(name) {
-			continue
-		}
-		err := unix.Fsetxattr(fd, name, []byte(value), 0)
-		if err != nil && err != unix.ENOTSUP && err != unix.EPERM {
-			return os.NewSyscallError("set attribute "+quoteShort(name), err)
-		}
-	}
-	return nil
-}
-
-// forbiddenXattr reports whether an attribute would change what the kernel's overlay,
-// fuse-overlayfs or a security module makes of the file.
-func forbiddenXattr(name string) bool {
-	for _, prefix := range []string{"user.overlay.", "trusted.", "user.fuseoverlayfs.", "user.containers.", "system."} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return strings.HasPrefix(name, "security.") && name != "security.capability"
-}
-
-// setOpaque hides what the layers below have in a directory.
-func setOpaque(fd int) error {
-	return os.NewSyscallError("mark as opaque", unix.Fsetxattr(fd, "user.overlay.opaque", []byte("y"), 0))
-}
-
-func writeAll(fd int, b []byte) error {
-	for len(b) > 0 {
-		n, err := unix.Write(fd, b)
-		if err != nil && err != unix.EINTR {
-			return os.NewSyscallError("write", err)
-		}
-		b = b[max(n, 0):]
-	}
-	return nil
 }
