@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -55,9 +54,13 @@ func (b *builder) wantedPlaces() (list []place, err error) {
 
 // hidden: another step mounts something on a directory above.
 func (b *builder) hidden(dst string) bool {
-	return slices.ContainsFunc(b.p.Steps, func(s Step) bool {
-		return s.Dst != "/" && strings.HasPrefix(dst, s.Dst+"/")
-	})
+	for i := range b.p.Steps {
+		above := b.p.Steps[i].Dst
+		if above != "/" && len(dst) > len(above) && dst[len(above)] == '/' && strings.HasPrefix(dst, above) {
+			return true
+		}
+	}
+	return false
 }
 
 // place is the mode of what the bind of step i needs to be mounted on; 0 if it has no source.

@@ -25,7 +25,11 @@ func (p *planner) ids() error {
 	sizeU, sizeG := userns.Size(uids), userns.Size(gids)
 	u := &p.spec.UserNS
 	inner := func(uid, gid []userns.ID) { p.Inner = &userns.Map{UIDs: along(uids, uid), GIDs: along(gids, gid)} }
-	switch u.Mode {
+	mode := u.Mode
+	if mode == "" && p.preset.Strict && sizeU > 1 && sizeG > 1 && len(u.UIDMap)+len(u.GIDMap) == 0 {
+		mode = "nomap" // what runs in there is nobody of the host's
+	}
+	switch mode {
 	case "", "host":
 	case "keep-id":
 		uid, gid := keptIDs(u, &host.Caller)
@@ -44,6 +48,9 @@ func (p *planner) ids() error {
 		}
 		inner(without(n), without(min(n, sizeG)))
 		// Their owner on the disk is the caller, whom this mode leaves out.
+		if u.Mode == "" {
+			break // the preset says so
+		}
 		p.warn("--userns " + u.Mode + ": files that belong to root in the image show as nobody's, and cannot be changed")
 	default:
 		return Errorf("--userns: unknown mode %q", u.Mode)

@@ -46,7 +46,7 @@ func appendValue(b []byte, v reflect.Value) []byte {
 		}
 		return appendValue(append(b, 1), v.Elem())
 	case reflect.Struct:
-		if text, ok := v.Interface().(encoding.TextAppender); ok {
+		if text, ok := v.Addr().Interface().(encoding.TextAppender); ok {
 			address, _ := text.AppendText(nil) // an invalid one is empty
 			return append(binary.AppendUvarint(b, uint64(len(address))), address...)
 		}

@@ -43,8 +43,6 @@ func newResolver(fixed []netip.Addr) *resolver {
 	return &resolver{fixed: fixed, slots: make(chan struct{}, maxDNS)}
 }
 
-func (r *resolver) close() {}
-
 // ask lists whom to ask, in order.
 func (r *resolver) ask() []netip.AddrPort {
 	var servers []netip.AddrPort

@@ -174,7 +174,6 @@ func mask(p netip.Prefix) []byte {
 func (s *Stack) Close() {
 	s.cancel()
 	s.ip.Close()
-	s.dns.close()
 }
 
 // Counters returns what has been refused so far.
