@@ -17,14 +17,16 @@ UNROOT := $(if $(filter 0,$(shell id -u)),-exec $(CURDIR)/scripts/as-user)
 build: sbx
 
 # sbx is two programs in one file; main_hot.go says why. `go build` makes the whole of it, too.
+# Each is linked to addresses of its own.
 LDFLAGS := -s -w -X sbx/sandbox/cli.version=$(VERSION)
 
 OUT := sbx
 
 .PHONY: sbx # go build knows better than make what is up to date
 sbx:
-	go build -ldflags '$(LDFLAGS)' -o sbx.whole .
-	go build -ldflags '$(LDFLAGS)' -tags hot,$(TAGS) -o $(OUT) .
+	go build -ldflags '$(LDFLAGS)' -tags hot,$(TAGS) -o sbx.hot .
+	go build -ldflags '$(LDFLAGS) -T 0x20011000' -o sbx.whole .
+	GOOS= GOARCH= go run ./scripts/onefile $(OUT) sbx.hot sbx-whole,sbx-store,storage-=sbx.whole
 
 install: sbx
 	install -D -m 0755 sbx $(DESTDIR)$(PREFIX)/bin/sbx
@@ -44,7 +46,7 @@ e2e: setup
 	@ls testdata/script | grep -qE '^($(or $(SCRIPT),.*))\.txtar$$' || { echo "no script $(SCRIPT)" >&2; exit 1; }
 	go test -count=1 -run 'TestScript/$(if $(SCRIPT),^$(SCRIPT)$$)' $(if $(SCRIPT),-v) .
 
-lint: sbx # the hot half embeds the whole
+lint:
 	scripts/lint
 
 startup:
@@ -57,6 +59,6 @@ demo: setup
 	scripts/demo
 
 clean:
-	rm -f sbx sbx.whole
+	rm -f sbx sbx.hot sbx.whole
 
 .PHONY: build install setup test e2e lint startup bench demo clean

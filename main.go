@@ -30,6 +30,10 @@ func main() {
 	case "storage-untar", "storage-tar", "storage-applyLayer", "storage-mountfrom", "storage-chown-by-maps":
 		image.Reexec()
 	default:
+		nameProcess()
 		os.Exit(cli.Main(os.Args))
 	}
 }
+
+// nameProcess: the process is known by the name of a link, exe, when main_hot.go has executed it.
+func nameProcess() { os.WriteFile("/proc/self/comm", []byte("sbx"), 0) }

@@ -5,25 +5,22 @@
 
 //go:build hot
 
-// Command sbx, as make builds it, is two programs in one file. A process of Go pays for
+// Command sbx, as make builds it, is several programs in one file. A process of Go pays for
 // every package it is linked with before main begins: those that fetch and keep images cost
-// a run of a present image more than a millisecond, twice. So this half has what such a run
-// needs and no more; the whole of sbx, as `go build` makes it of main.go, is embedded, and
-// executed from memory for everything else. Nobody can tell, but by the clock.
+// a run of a present image more than a millisecond, twice. So this one has what such a run
+// needs and no more; the whole of sbx, as `go build` makes it of main.go, lies beside it, and
+// is executed for everything else. scripts/onefile joins them.
 package main
 
 import (
-	_ "embed"
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"sbx/sandbox"
 	"sbx/sandbox/cli"
-	"sbx/userns"
 )
-
-//go:embed sbx.whole
-var whole string
 
 func main() {
 	switch os.Args[0] {
@@ -35,7 +32,8 @@ func main() {
 	if status, done := cli.Hot(os.Args); done {
 		os.Exit(status)
 	}
-	err := userns.ExecSealed("sbx", whole, os.Args, os.Environ())
-	fmt.Fprintf(os.Stderr, "sbx: execute the whole of sbx: %v\n", err)
+	argv := append([]string{"sbx-whole"}, os.Args[min(1, len(os.Args)):]...)
+	err := unix.Exec("/proc/self/exe", argv, os.Environ())
+	fmt.Fprintf(os.Stderr, "sbx: execute the whole of sbx: /proc/self/exe: %v\n", err)
 	os.Exit(125)
 }

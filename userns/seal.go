@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,26 +71,4 @@ func sealed(name string, content io.Reader) (*os.File, error) {
 		return nil, fmt.Errorf("seal the copy of %s: %w", name, err)
 	}
 	return f, nil
-}
-
-// ExecSealed executes program, the bytes of an executable, from a sealed file in memory, in
-// place of this process. It returns only an error.
-func ExecSealed(name, program string, argv, env []string) error {
-	exe, err := sealed(name, strings.NewReader(program))
-	if err != nil {
-		return err
-	}
-	argvp, err := syscall.SlicePtrFromStrings(argv)
-	if err != nil {
-		return err
-	}
-	envp, err := syscall.SlicePtrFromStrings(env)
-	if err != nil {
-		return err
-	}
-	runtime.LockOSThread()
-	empty := [1]byte{}
-	_, _, errno := unix.Syscall6(unix.SYS_EXECVEAT, exe.Fd(), uintptr(unsafe.Pointer(&empty)),
-		uintptr(unsafe.Pointer(unsafe.SliceData(argvp))), uintptr(unsafe.Pointer(unsafe.SliceData(envp))), unix.AT_EMPTY_PATH, 0)
-	return &os.PathError{Op: "execveat", Path: name, Err: errno}
 }
