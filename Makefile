@@ -16,7 +16,7 @@ UNROOT := $(if $(filter 0,$(shell id -u)),-exec $(CURDIR)/scripts/as-user)
 
 build: sbx
 
-# sbx is two programs in one file; main_hot.go says why. `go build` makes the whole of it, too.
+# sbx is three programs in one file; main_hot.go says why. `go build` makes the whole of it, too.
 # Each is linked to addresses of its own.
 LDFLAGS := -s -w -X sbx/sandbox/cli.version=$(VERSION)
 
@@ -25,8 +25,9 @@ OUT := sbx
 .PHONY: sbx # go build knows better than make what is up to date
 sbx:
 	go build -ldflags '$(LDFLAGS)' -tags hot,$(TAGS) -o sbx.hot .
+	go build -ldflags '$(LDFLAGS) -T 0x10011000' -tags net,$(TAGS) -o sbx.net .
 	go build -ldflags '$(LDFLAGS) -T 0x20011000' -o sbx.whole .
-	GOOS= GOARCH= go run ./scripts/onefile $(OUT) sbx.hot sbx-whole,sbx-store,storage-=sbx.whole
+	GOOS= GOARCH= go run ./scripts/onefile $(OUT) sbx.hot sbx-net=sbx.net sbx-whole,sbx-store,storage-=sbx.whole
 
 install: sbx
 	install -D -m 0755 sbx $(DESTDIR)$(PREFIX)/bin/sbx
@@ -59,6 +60,6 @@ demo: setup
 	scripts/demo
 
 clean:
-	rm -f sbx sbx.hot sbx.whole
+	rm -f sbx sbx.hot sbx.net sbx.whole
 
 .PHONY: build install setup test e2e lint startup bench demo clean

@@ -3,7 +3,7 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-//go:build !hot
+//go:build !hot && !net
 
 // Command sbx runs a command in a sandbox, without root. README.md tells how to use
 // it, HACKING.md how it is built.
@@ -15,6 +15,7 @@ import (
 	"sbx/sandbox"
 	"sbx/sandbox/cli"
 	"sbx/sandbox/image"
+	"sbx/slirp"
 )
 
 // sbx starts itself again under the name of a stage. The names of the storage library
@@ -23,6 +24,8 @@ func main() {
 	switch os.Args[0] {
 	case "sbx-init":
 		sandbox.Init()
+	case "sbx-net":
+		slirp.Serve()
 	case "sbx-store":
 		image.ServeStore()
 	case "sbx-remove":

@@ -5,11 +5,11 @@
 
 //go:build hot
 
-// Command sbx, as make builds it, is several programs in one file. A process of Go pays for
+// Command sbx, as make builds it, is three programs in one file. A process of Go pays for
 // every package it is linked with before main begins: those that fetch and keep images cost
 // a run of a present image more than a millisecond, twice. So this one has what such a run
-// needs and no more; the whole of sbx, as `go build` makes it of main.go, lies beside it, and
-// is executed for everything else. scripts/onefile joins them.
+// needs and no more; the network of a sandbox, main_net.go, and the whole of sbx, as `go build`
+// makes it of main.go, lie beside it, and are executed where they are needed. scripts/onefile joins them.
 package main
 
 import (

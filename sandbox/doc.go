@@ -13,6 +13,9 @@
 //	│                        run.go: starts sbx-init, forwards signals, copies what is
 //	│                        typed and printed, waits, removes the run's directory
 //	│
+//	├─ sbx-net               with a private network: its TCP/IP stack, in the host's namespaces.
+//	│                        network.go, and package slirp. It dies with sbx, too
+//	│
 //	└─ sbx-init              clone: new user, mount, pid, ipc, uts, net, cgroup namespaces.
 //	   │                     First of its pid namespace, and alone in it: its death, by
 //	   │                     whatever hand, is the death of all below, by the kernel's.
@@ -34,6 +37,8 @@
 //	                     the master of its terminal; one of how it ended; or one failure; and
 //	                     before that, that it waits for a volume, and the link of a private
 //	                     network, a packet socket (report.go)
+//	sbx -> sbx-net       descriptor 3: the addresses, ports and rules, then that link
+//	sbx-net -> sbx       that it is ready, or why not (slirp/control.go)
 //	command -> sbx-init  a byte, when /proc is mounted and the inner user namespace is there
 //	sbx-init -> command  a byte, when the root is complete: go on, and execute
 //

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -27,7 +26,7 @@ type parent struct {
 	command commandHandle
 	tty     *tty           // nil unless the command has a terminal,
 	stdio   *stdioFiles    // or else these
-	network *slirp.Stack   // nil unless it is private
+	network *network       // nil unless it is private
 	copies  sync.WaitGroup // of what it writes
 	unread  atomic.Bool    // some of that, when the command had ended
 	ended   bool           // by itself: none of its processes lives
@@ -79,8 +78,18 @@ func (pa *parent) start() error {
 	if pa.child, err = stage.StartWith(pa.prepare); err != nil || pa.p.Link == nil {
 		return err
 	}
-	pa.network, err = slirp.New(*pa.p.Link)
-	return err
+	if pa.network, err = startNetwork(pa.p.Link); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	go pa.watchNetwork()
+	return nil
+}
+
+// watchNetwork tells of the end of sbx-net, which comes after that of the sandbox.
+func (pa *parent) watchNetwork() {
+	if err := pa.network.wait(); err != nil && pa.command.endedFor() == nil {
+		pa.warn("the sandbox has no network any more: " + err.Error())
+	}
 }
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
@@ -148,7 +157,7 @@ func (pa *parent) follow() (int, error) {
 		case r.Awaited != "":
 			pa.note("waiting for another sbx that fills volume " + r.Awaited)
 		case r.Linked && len(fds) > 0:
-			if err := pa.network.Serve(os.NewFile(uintptr(fds[0]), "link")); err != nil {
+			if err := pa.network.connect(os.NewFile(uintptr(fds[0]), "link")); err != nil {
 				return 125, fmt.Errorf("network: %w", err)
 			}
 		case r.Started && len(fds) > 0:
@@ -248,7 +257,7 @@ func (pa *parent) warnOf(err error) {
 
 func (pa *parent) close() {
 	if pa.network != nil {
-		pa.network.Close()
+		pa.network.close()
 	}
 	if pa.tty != nil {
 		pa.tty.restore()

@@ -4,12 +4,13 @@
 //	Config    the addresses at both ends              config.go
 //	Connect   makes the link, inside the sandbox      link.go
 //	Stack     answers on it, outside                  stack.go
+//	Serve     is the process that does, sbx-net       serve.go, control.go
 //
 // # How a packet goes
 //
 //	in the sandbox's net namespace    eth0, one end of a veth pair
 //	in one that nobody enters         the other end, and a packet socket on it
-//	in the caller's process           Stack reads that socket, and terminates every flow:
+//	in sbx-net, beside sbx            Stack reads that socket, and terminates every flow:
 //	                                  tcp.go, udp.go, icmp.go; dns.go for the resolver's address
 //	in the host's namespaces          an ordinary socket of the caller's for each flow
 //

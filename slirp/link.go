@@ -1,5 +1,3 @@
-//go:build !hot
-
 package slirp
 
 import (

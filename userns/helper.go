@@ -150,7 +150,7 @@ func startHelper(name string, pid int, ids []ID) (*helper, error) {
 	}
 	defer stderr.Close()
 	p := new(Program)
-	p.files([]int{devNull, devNull, int(stderr.Fd())})
+	p.Files([]int{DevNull, DevNull, int(stderr.Fd())})
 	if err := p.Exec([]string{path}, args, nil); err != nil {
 		says.Close()
 		return nil, err

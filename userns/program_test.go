@@ -60,7 +60,7 @@ func TestAwaitEnd(t *testing.T) {
 func TestReportAboveFiles(t *testing.T) {
 	for name, way := range ways() {
 		p := new(Program)
-		p.files(slices.Repeat([]int{devNull}, 100))
+		p.Files(slices.Repeat([]int{DevNull}, 100))
 		if err := p.Exec([]string{"/nonesuch"}, []string{"nonesuch"}, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -95,14 +95,14 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 	fds := make([]int, 0, FirstFile+len(s.Files))
 	for _, f := range s.Stdio {
 		if f == nil {
-			fds = append(fds, devNull)
+			fds = append(fds, DevNull)
 		} else {
 			fds = append(fds, int(f.Fd()))
 		}
 	}
 	fds = append(append(fds, int(pr.Fd())), s.Files...)
 	exe = p.Do("dup", unix.SYS_FCNTL, exe, unix.F_DUPFD_CLOEXEC, len(fds))
-	p.files(fds)
+	p.Files(fds)
 	if err := p.execFile(exe, []string{s.Name}, s.Env); err != nil {
 		pw.Close()
 		return nil, nil, err
@@ -140,18 +140,18 @@ func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)
 	return nil, err
 }
 
-// devNull stands for /dev/null, opened in the child, among the descriptors for files.
-const devNull = -1
+// DevNull stands for /dev/null, opened in the child, among the descriptors for Files.
+const DevNull = -1
 
-// files makes the program give fds the descriptors from 0 up, and nothing else to what it
+// Files makes the program give fds the descriptors from 0 up, and nothing else to what it
 // executes.
-func (p *Program) files(fds []int) {
+func (p *Program) Files(fds []int) {
 	p.ReportAbove = len(fds)
 	p.Do("close on exec", unix.SYS_CLOSE_RANGE, len(fds), uint32(1<<31-1), unix.CLOSE_RANGE_CLOEXEC)
 	// Two rounds: the first takes every file to where the second overwrites nothing.
 	var copies []*Result
 	for _, fd := range fds {
-		if fd == devNull {
+		if fd == DevNull {
 			null := p.Do("open /dev/null", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 			copies = append(copies, p.Do("dup", unix.SYS_FCNTL, null, unix.F_DUPFD_CLOEXEC, len(fds)))
 			continue

@@ -65,13 +65,8 @@ func present(context.Context, *image.Store, image.PullOptions) (*image.Image, er
 	return nil, image.ErrNotHot
 }
 
-// runnable: the stack of a private network is in the other half.
-func runnable(p *sandbox.Plan) error {
-	if p.Link != nil {
-		return image.ErrNotHot
-	}
-	return nil
-}
+// runnable: this half, too.
+func runnable(*sandbox.Plan) error { return nil }
 
 // interruptible: an image that is here is found before anyone could interrupt that.
 func interruptible() (context.Context, func()) { return context.Background(), func() {} }

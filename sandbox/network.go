@@ -1,0 +1,90 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/slirp"
+	"sbx/userns"
+)
+
+// network is sbx-net, the process that is the sandbox's network: what reads what the sandbox
+// sends is neither the process that keeps files and ids, nor able to execute anything.
+type network struct {
+	process *userns.Child
+	control *os.File
+}
+
+// startNetwork starts sbx-net, in the namespaces of this process. It dies with the calling
+// thread, or when close closes its control socket.
+func startNetwork(c *slirp.Config) (*network, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	unix.SetNonblock(pair[0], true)
+	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net")}
+	defer unix.Close(pair[1])
+	p := new(userns.Program)
+	p.Do("die with sbx", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	p.Do("new session", unix.SYS_SETSID) // what is typed is not for it
+	p.Do("no new privileges", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	p.Files([]int{userns.DevNull, userns.DevNull, 2, pair[1]})
+	if err := p.Exec([]string{"/proc/self/exe"}, []string{"sbx-net"}, nil); err != nil {
+		return nil, err
+	}
+	if n.process, err = p.Spawn(0); err == nil {
+		err = slirp.Send(n.control, slirp.Order{Config: c}, nil)
+	}
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// ready waits until sbx-net has done all that may fail.
+func (n *network) ready() error {
+	var r slirp.Reply
+	if _, err := slirp.Receive(n.control, &r); err != nil {
+		return errors.Join(err, n.process.Executed())
+	}
+	if r.Failure != "" {
+		return &Error{Text: r.Failure, Fix: r.Fix}
+	}
+	return nil
+}
+
+// wait returns when sbx-net has ended, of itself.
+func (n *network) wait() error {
+	if err := n.ready(); err != nil {
+		return err
+	}
+	_, err := slirp.Receive(n.control, new(slirp.Reply))
+	return err
+}
+
+// connect hands over the link.
+func (n *network) connect(link *os.File) error {
+	defer link.Close()
+	return slirp.Send(n.control, slirp.Order{}, link)
+}
+
+// stop ends sbx-net, and close waits for that.
+func (n *network) stop() {
+	if n.process != nil {
+		unix.PidfdSendSignal(n.process.PidFD, unix.SIGKILL, nil, 0)
+	}
+}
+
+func (n *network) close() {
+	n.control.Close()
+	if n.process != nil {
+		n.stop()
+		n.process.Wait()
+		unix.Close(n.process.PidFD)
+	}
+}

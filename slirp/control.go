@@ -1,0 +1,107 @@
+package slirp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ControlFD is the descriptor of sbx-net's control socket, a SOCK_SEQPACKET.
+const ControlFD = 3
+
+// Order is what sbx-net is told: its Config, first of all; then that there is a link, which comes
+// with it. End of file is the end of the network.
+type Order struct {
+	Config *Config `json:"config,omitempty"`
+}
+
+// Reply is what sbx-net says: once, to its Config.
+type Reply struct {
+	Failure string `json:"failure,omitempty"`
+	Fix     string `json:"fix,omitempty"` // what helps against the failure
+}
+
+const maxMessage = 64 << 10
+
+// Send sends a message, an Order or a Reply, and with it f unless that is nil, which stays
+// the caller's to close.
+func Send(control *os.File, message any, f *os.File) error {
+	b, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxMessage {
+		return errors.New("too long a message")
+	}
+	var rights []byte
+	if f != nil {
+		rights = unix.UnixRights(int(f.Fd()))
+	}
+	return onSocket(control, false, func(fd int) error { return unix.Sendmsg(fd, b, rights, nil, unix.MSG_NOSIGNAL) })
+}
+
+// Receive receives a message, and the file that came with it or nil. The error is io.EOF when the
+// other end is gone.
+func Receive(control *os.File, message any) (*os.File, error) {
+	b, rights := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4))
+	var n, rightsLen int
+	err := onSocket(control, true, func(fd int) (err error) {
+		n, rightsLen, _, _, err = unix.Recvmsg(fd, b, rights, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case n == 0:
+		return nil, io.EOF
+	}
+	f, err := fileOf(rights[:rightsLen])
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b[:n], message); err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return nil, fmt.Errorf("message: %w", err)
+	}
+	return f, nil
+}
+
+func fileOf(rights []byte) (*os.File, error) {
+	messages, err := unix.ParseSocketControlMessage(rights)
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "from the control socket"), nil
+}
+
+// onSocket waits without a thread, if the socket is one that does not block.
+func onSocket(control *os.File, read bool, call func(fd int) error) error {
+	raw, err := control.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	try := func(fd uintptr) bool {
+		for {
+			if failed = call(int(fd)); failed != unix.EINTR {
+				return failed != unix.EAGAIN
+			}
+		}
+	}
+	if read {
+		err = raw.Read(try)
+	} else {
+		err = raw.Write(try)
+	}
+	return errors.Join(err, failed)
+}

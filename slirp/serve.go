@@ -1,0 +1,56 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Serve is the life of sbx-net: a Stack, for as long as the other end of the control socket is
+// there. It does not return.
+func Serve() {
+	unix.CloseOnExec(ControlFD)
+	unix.SetNonblock(ControlFD, true)
+	control := os.NewFile(ControlFD, "control socket")
+	if err := serve(control); err != nil {
+		fmt.Fprintln(os.Stderr, "sbx: network:", err)
+		os.Exit(125)
+	}
+	os.Exit(0)
+}
+
+func serve(control *os.File) error {
+	var first Order
+	if _, err := Receive(control, &first); err != nil || first.Config == nil {
+		return quiet(err)
+	}
+	s, err := New(*first.Config)
+	if err != nil {
+		return Send(control, Reply{Failure: err.Error()}, nil)
+	}
+	if err := Send(control, Reply{}, nil); err != nil {
+		return quiet(err)
+	}
+	for {
+		link, err := Receive(control, new(Order))
+		if err != nil || link == nil {
+			return quiet(err)
+		}
+		if err := s.Serve(link); err != nil {
+			return err
+		}
+	}
+}
+
+// quiet: that sbx has ended is nothing to speak of.
+func quiet(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil
+	}
+	return err
+}
