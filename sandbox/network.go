@@ -3,7 +3,9 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +18,7 @@ import (
 type network struct {
 	process *userns.Child
 	control *os.File
+	stopped atomic.Bool // its end is wanted
 }
 
 // startNetwork starts sbx-net, in the namespaces of this process. It dies with the calling
@@ -58,12 +61,18 @@ func (n *network) ready() error {
 	return nil
 }
 
-// wait returns when sbx-net has ended, of itself.
+// wait returns when sbx-net has ended, with why, unless it was stopped.
 func (n *network) wait() error {
-	if err := n.ready(); err != nil {
-		return err
+	err := n.ready()
+	if err == nil {
+		_, err = slirp.Receive(n.control, new(slirp.Reply))
 	}
-	_, err := slirp.Receive(n.control, new(slirp.Reply))
+	if errors.Is(err, io.EOF) {
+		err = errors.New("sbx-net has ended")
+	}
+	if n.stopped.Load() {
+		return nil
+	}
 	return err
 }
 
@@ -75,15 +84,16 @@ func (n *network) connect(link *os.File) error {
 
 // stop ends sbx-net, and close waits for that.
 func (n *network) stop() {
+	n.stopped.Store(true)
 	if n.process != nil {
 		unix.PidfdSendSignal(n.process.PidFD, unix.SIGKILL, nil, 0)
 	}
 }
 
 func (n *network) close() {
+	n.stop()
 	n.control.Close()
 	if n.process != nil {
-		n.stop()
 		n.process.Wait()
 		unix.Close(n.process.PidFD)
 	}

@@ -87,7 +87,7 @@ func (pa *parent) start() error {
 
 // watchNetwork tells of the end of sbx-net, which comes after that of the sandbox.
 func (pa *parent) watchNetwork() {
-	if err := pa.network.wait(); err != nil && pa.command.endedFor() == nil {
+	if err := pa.network.wait(); err != nil {
 		pa.warn("the sandbox has no network any more: " + err.Error())
 	}
 }
@@ -132,6 +132,9 @@ func (p *Plan) cloneFlags() uintptr {
 // to end, and has a time limit, whatever it still waits for.
 func (pa *parent) wait() (int, error) {
 	status, err := pa.follow()
+	if pa.network != nil {
+		pa.network.stop()
+	}
 	pa.kill()
 	pa.drain()
 	switch reason := pa.command.endedFor(); {

@@ -25,6 +25,9 @@ func Serve() {
 }
 
 func serve(control *os.File) error {
+	if err := confine(); err != nil {
+		return Send(control, Reply{Failure: "confine sbx-net: " + err.Error()}, nil)
+	}
 	var first Order
 	if _, err := Receive(control, &first); err != nil || first.Config == nil {
 		return quiet(err)
