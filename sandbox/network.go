@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,10 @@ import (
 type network struct {
 	process *userns.Child
 	control *os.File
-	stopped atomic.Bool // its end is wanted
+	linked  atomic.Bool   // it has served the sandbox
+	stopped atomic.Bool   // its end is wanted
+	ended   chan struct{} // closed when wait has returned
+	err     error         // what it returned
 }
 
 // startNetwork starts sbx-net, in the namespaces of this process. It dies with the calling
@@ -29,7 +33,7 @@ func startNetwork(c *slirp.Config) (*network, error) {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	unix.SetNonblock(pair[0], true)
-	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net")}
+	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net"), ended: make(chan struct{})}
 	defer unix.Close(pair[1])
 	p := new(userns.Program)
 	p.Do("die with sbx", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
@@ -61,8 +65,14 @@ func (n *network) ready() error {
 	return nil
 }
 
-// wait returns when sbx-net has ended, with why, unless it was stopped.
+// wait returns when sbx-net has ended, with why, unless it was stopped. It is called once.
 func (n *network) wait() error {
+	defer close(n.ended)
+	n.err = n.end()
+	return n.err
+}
+
+func (n *network) end() error {
 	err := n.ready()
 	if err == nil {
 		_, err = slirp.Receive(n.control, new(slirp.Reply))
@@ -79,7 +89,12 @@ func (n *network) wait() error {
 // connect hands over the link.
 func (n *network) connect(link *os.File) error {
 	defer link.Close()
-	return slirp.Send(n.control, slirp.Order{}, link)
+	if err := slirp.Send(n.control, slirp.Order{}, link); err != nil {
+		<-n.ended
+		return cmp.Or(n.err, err)
+	}
+	n.linked.Store(true)
+	return nil
 }
 
 // stop ends sbx-net, and close waits for that.

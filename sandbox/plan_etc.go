@@ -90,7 +90,11 @@ func (p *planner) hostsFile() string {
 		fmt.Fprintf(&text, "%s\t%s\n", h.Addr, h.Name)
 	}
 	if p.has("uts") {
-		fmt.Fprintf(&text, "127.0.0.1\t%s\n", p.Hostname)
+		own := "127.0.0.1"
+		if p.Link != nil { // servers that listen on their own name can be reached
+			own = p.Link.IPv4.Address.Addr().String()
+		}
+		fmt.Fprintf(&text, "%s\t%s\n", own, p.Hostname)
 	}
 	return text.String() + p.spec.HostsText
 }

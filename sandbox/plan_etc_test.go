@@ -31,7 +31,8 @@ func TestResolvConf(t *testing.T) {
 	}{
 		{Spec{Network: "host"}, "nameserver 192.0.2.53\nnameserver fe80::1%eth0\noptions edns0\n"},
 		{Spec{Network: "host", DNS: []string{"192.0.2.1"}}, "nameserver 192.0.2.1\noptions edns0\n"},
-		{Spec{}, ""},
+		{Spec{Network: "none"}, ""},
+		{Spec{}, "nameserver 10.0.2.3\noptions edns0\n"},
 	} {
 		if got := text(t, test.spec, host, "/etc/resolv.conf"); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
@@ -46,10 +47,11 @@ func TestHosts(t *testing.T) {
 		spec Spec
 		want string
 	}{
-		{Spec{Hostname: "box"}, local + "127.0.0.1\tbox\n"},
-		{Spec{Hostname: "box", AddHosts: add}, local + "192.0.2.7\tdb\n127.0.0.1\tbox\n"},
-		{Spec{Hostname: "box", AddHosts: add, HostsFile: "f", HostsText: "192.0.2.1 db"}, local + "192.0.2.7\tdb\n127.0.0.1\tbox\n192.0.2.1 db"},
-		{Spec{Hostname: "box", AddHosts: add, HostsFile: "image"}, local + "192.0.2.7\tdb\n127.0.0.1\tbox\n"},
+		{Spec{Hostname: "box"}, local + "10.0.2.100\tbox\n"},
+		{Spec{Hostname: "box", Network: "none"}, local + "127.0.0.1\tbox\n"},
+		{Spec{Hostname: "box", AddHosts: add}, local + "192.0.2.7\tdb\n10.0.2.100\tbox\n"},
+		{Spec{Hostname: "box", AddHosts: add, HostsFile: "f", HostsText: "192.0.2.1 db"}, local + "192.0.2.7\tdb\n10.0.2.100\tbox\n192.0.2.1 db"},
+		{Spec{Hostname: "box", AddHosts: add, HostsFile: "image"}, local + "192.0.2.7\tdb\n10.0.2.100\tbox\n"},
 	} {
 		if got := text(t, test.spec, testHost(), "/etc/hosts"); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)

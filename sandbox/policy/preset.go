@@ -31,7 +31,7 @@ type Preset struct {
 	Cgroupfs      string   `json:"cgroupfs"`      // ro, none
 	Mqueue        bool     `json:"mqueue"`        // /dev/mqueue is mounted
 
-	Network   string   `json:"network"`   // none, host: for a Spec that does not say
+	Network   string   `json:"network"`   // private, none, host: for a Spec that does not say
 	PIDsLimit int      `json:"pidsLimit"` // of each user of the sandbox
 	Rlimits   []Rlimit `json:"rlimits"`
 }
@@ -62,7 +62,7 @@ func Presets() []Preset {
 			Sysfs:         "ro",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
-			Network:       "none",
+			Network:       "private",
 			PIDsLimit:     2048,
 			Rlimits: []Rlimit{
 				// 1, not 0: at 0 a core_pattern with a pipe still starts the host's handler, with
@@ -111,7 +111,7 @@ func Presets() []Preset {
 			Sysfs:         "ro",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
-			Network:       "none",
+			Network:       "private",
 			PIDsLimit:     2048,
 			Rlimits:       []Rlimit{}, // else the caller's own, as with podman
 		},
@@ -129,7 +129,7 @@ func Presets() []Preset {
 			Sysfs:         "rw",
 			Cgroupfs:      "ro",
 			Mqueue:        true,
-			Network:       "none",
+			Network:       "private",
 			PIDsLimit:     2048,
 			Rlimits:       []Rlimit{{"core", 1, 1}},
 		},
