@@ -20,12 +20,13 @@ import (
 func arrows() map[string][]string {
 	return map[string][]string{
 		"sbx":                {"sbx/sandbox/cli", "sbx/sandbox", "sbx/sandbox/image", "sbx/userns", "sbx/slirp"}, // the table of stages
-		"sbx/sandbox/cli":    {"sbx/sandbox", "sbx/sandbox/image", "sbx/sandbox/policy"},
-		"sbx/sandbox":        {"sbx/userns", "sbx/slirp", "sbx/fuse-overlay", "sbx/sandbox/policy"},
+		"sbx/sandbox/cli":    {"sbx/sandbox", "sbx/sandbox/image", "sbx/sandbox/policy", "sbx/slirp/egress"},
+		"sbx/sandbox":        {"sbx/userns", "sbx/slirp", "sbx/slirp/egress", "sbx/fuse-overlay", "sbx/sandbox/policy"},
 		"sbx/sandbox/image":  {"sbx/userns"},
 		"sbx/sandbox/policy": nil,
 		"sbx/userns":         nil,
-		"sbx/slirp":          nil,
+		"sbx/slirp":          {"sbx/slirp/egress"},
+		"sbx/slirp/egress":   nil, // words and addresses in, a verdict out; flags are read with it
 		"sbx/fuse-overlay":   nil,
 	}
 }
@@ -87,6 +88,7 @@ func bans() []ban {
 		{pkg: "go.podman.io/storage", from: "sbx/sandbox", reason: "a sandbox needs no image; cli joins the two"},
 		{pkg: "net/http", from: "sbx/sandbox/policy", reason: "policy is pure: names in, a filter out"},
 		{pkg: "os/exec", from: "sbx/sandbox/policy", reason: "policy is pure: names in, a filter out"},
+		{pkg: "net/http", from: "sbx/slirp/egress", reason: "egress decides, and touches nothing; each run reads its rules with it"},
 	}
 }
 
