@@ -3,6 +3,8 @@ package slirp
 import (
 	"net/netip"
 	"slices"
+
+	"sbx/slirp/egress"
 )
 
 // Config is the network of one sandbox. The zero addresses of a family leave it out.
@@ -13,6 +15,9 @@ type Config struct {
 
 	HostLoopback bool         `json:"hostLoopback"` // the gateway's address is the host's loopback
 	Resolvers    []netip.Addr `json:"resolvers"`    // asked in the place of those of the host's resolv.conf
+
+	Policy egress.Policy `json:"policy,omitzero"` // what may leave
+	Log    string        `json:"log,omitempty"`   // the file that tells of each flow; it comes open, with the order
 }
 
 // Family is what one family of addresses needs.

@@ -13,8 +13,8 @@ import (
 // ControlFD is the descriptor of sbx-net's control socket, a SOCK_SEQPACKET.
 const ControlFD = 3
 
-// Order is what sbx-net is told: its Config, first of all; then that there is a link, which comes
-// with it. End of file is the end of the network.
+// Order is what sbx-net is told: its Config, first of all, with which comes the file of Config.Log;
+// then that there is a link, which comes with it. End of file is the end of the network.
 type Order struct {
 	Config *Config `json:"config,omitempty"`
 }

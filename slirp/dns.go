@@ -165,7 +165,7 @@ func (s *Stack) answerUDP(inside *gonet.UDPConn) {
 		}
 		// Several at a time: a and AAAA of one name come together.
 		go func() {
-			if answer, err := s.dns.exchange(s.ctx, question[:n], "udp"); err == nil {
+			if answer, err := s.answer(question[:n], "udp"); err == nil {
 				inside.Write(answer)
 			}
 		}()
@@ -182,7 +182,7 @@ func (s *Stack) answerTCP(e *endpoint) {
 		if err != nil || s.ctx.Err() != nil {
 			return
 		}
-		answer, err := s.dns.exchange(s.ctx, question, "tcp")
+		answer, err := s.answer(question, "tcp")
 		if err != nil || writeFramed(inside, answer) != nil {
 			return
 		}

@@ -29,15 +29,38 @@ func (s *Stack) forwardEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	message := stack.PayloadSince(pkt.TransportHeader())
 	defer message.Release()
 	request := message.ToSlice()
-	if !isEcho(dst, request) || s.reach.check(dst) != nil || !s.pings.take() {
+	if !isEcho(dst, request) {
+		return true
+	}
+	f := s.log.begin("icmp", netip.AddrPortFrom(dst, 0))
+	if v := s.judge(f, "icmp", netip.AddrPortFrom(dst, 0)); !v.Allowed {
+		protocol := header.ICMPv6ProtocolNumber
+		if dst.Is4() {
+			protocol = header.ICMPv4ProtocolNumber
+		}
+		s.sendUnreachable(id, prohibited, protocol, request[:header.ICMPv4MinimumSize])
+		return true
+	}
+	if err := s.reach.check(dst); err != nil {
+		s.refused(f, err)
+		return true
+	}
+	if !s.pings.take() {
+		f.refuse(errTooMany)
 		return true
 	}
 	from := id.RemoteAddress
 	go func() {
 		defer s.pings.give()
-		if reply, err := s.ping(dst, request); err == nil {
-			s.sendICMP(dst, from, reply)
+		defer f.end()
+		f.addSent(len(request))
+		reply, err := s.ping(dst, request)
+		if err != nil {
+			f.fail(err)
+			return
 		}
+		f.addReceived(len(reply))
+		s.sendICMP(dst, from, reply)
 	}()
 	return true
 }
@@ -96,35 +119,42 @@ func pingSocket(dst netip.Addr) (*os.File, error) {
 	return f, nil
 }
 
-// sendRefused tells the sandbox that nobody listens where a flow of UDP goes: a message with
-// the beginning of the datagram that was sent in vain (RFC 792, RFC 4443).
-func (s *Stack) sendRefused(flow stack.TransportEndpointID) {
+// unreachable is why: the codes of both families' messages.
+type unreachable struct {
+	v4 header.ICMPv4Code
+	v6 header.ICMPv6Code
+}
+
+var (
+	nobodyThere = unreachable{header.ICMPv4PortUnreachable, header.ICMPv6PortUnreachable}
+	prohibited  = unreachable{header.ICMPv4AdminProhibited, header.ICMPv6Prohibited} // by administration
+)
+
+// sendUnreachable tells the sandbox that what it sends by a flow does not arrive, and why: a message
+// with the beginning of the packet that was sent in vain (RFC 792, RFC 4443).
+func (s *Stack) sendUnreachable(flow stack.TransportEndpointID, why unreachable, protocol tcpip.TransportProtocolNumber, start []byte) {
 	from := target(flow).Addr()
 	var message []byte
-	var packet header.UDP
 	if from.Is4() {
-		message = make([]byte, header.ICMPv4MinimumSize+header.IPv4MinimumSize+header.UDPMinimumSize)
+		message = make([]byte, header.ICMPv4MinimumSize+header.IPv4MinimumSize, header.ICMPv4MinimumSize+header.IPv4MinimumSize+len(start))
 		h := header.ICMPv4(message)
 		h.SetType(header.ICMPv4DstUnreachable)
-		h.SetCode(header.ICMPv4PortUnreachable)
+		h.SetCode(why.v4)
 		header.IPv4(message[header.ICMPv4MinimumSize:]).Encode(&header.IPv4Fields{
-			TotalLength: header.IPv4MinimumSize + header.UDPMinimumSize, TTL: 64, Protocol: uint8(header.UDPProtocolNumber),
+			TotalLength: uint16(header.IPv4MinimumSize + len(start)), TTL: 64, Protocol: uint8(protocol),
 			SrcAddr: flow.RemoteAddress, DstAddr: flow.LocalAddress,
 		})
-		packet = header.UDP(message[header.ICMPv4MinimumSize+header.IPv4MinimumSize:])
 	} else {
-		message = make([]byte, header.ICMPv6DstUnreachableMinimumSize+header.IPv6MinimumSize+header.UDPMinimumSize)
+		message = make([]byte, header.ICMPv6DstUnreachableMinimumSize+header.IPv6MinimumSize, header.ICMPv6DstUnreachableMinimumSize+header.IPv6MinimumSize+len(start))
 		h := header.ICMPv6(message)
 		h.SetType(header.ICMPv6DstUnreachable)
-		h.SetCode(header.ICMPv6PortUnreachable)
+		h.SetCode(why.v6)
 		header.IPv6(message[header.ICMPv6DstUnreachableMinimumSize:]).Encode(&header.IPv6Fields{
-			PayloadLength: header.UDPMinimumSize, HopLimit: 64, TransportProtocol: header.UDPProtocolNumber,
+			PayloadLength: uint16(len(start)), HopLimit: 64, TransportProtocol: protocol,
 			SrcAddr: flow.RemoteAddress, DstAddr: flow.LocalAddress,
 		})
-		packet = header.UDP(message[header.ICMPv6DstUnreachableMinimumSize+header.IPv6MinimumSize:])
 	}
-	packet.Encode(&header.UDPFields{SrcPort: flow.RemotePort, DstPort: flow.LocalPort, Length: header.UDPMinimumSize})
-	s.sendICMP(from, flow.RemoteAddress, message)
+	s.sendICMP(from, flow.RemoteAddress, append(message, start...))
 }
 
 // sendICMP sends an ICMP message to the sandbox, as from.

@@ -29,12 +29,17 @@ func serve(control *os.File) error {
 		return Send(control, Reply{Failure: "confine sbx-net: " + err.Error()}, nil)
 	}
 	var first Order
-	if _, err := Receive(control, &first); err != nil || first.Config == nil {
+	log, err := Receive(control, &first)
+	if err != nil || first.Config == nil {
 		return quiet(err)
 	}
 	s, err := New(*first.Config)
 	if err != nil {
 		return Send(control, Reply{Failure: err.Error()}, nil)
+	}
+	defer s.Close()
+	if log != nil {
+		s.LogTo(log)
 	}
 	if err := Send(control, Reply{}, nil); err != nil {
 		return quiet(err)

@@ -41,15 +41,22 @@ type Stack struct {
 	ip     *stack.Stack
 	reach  *reach
 	dns    *resolver
+	pins   *pins
+	log    *netLog         // nil without one
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
 	tcps, udps, pings limit
+
+	denied, deniedNames atomic.Int64
 }
 
 // Counters tell what a Stack has refused, and why.
 type Counters struct {
 	TCP, UDP, Pings int64 // flows beyond the limits
+	Denied          int64 // flows, by the rules, or to what is nobody's business
+	DeniedNames     int64 // questions, by the rules
+	Unlogged        int64 // lines that the log had no time for, and has not told of yet
 }
 
 // limit counts what is there, up to a maximum, and what was turned away.
@@ -81,7 +88,7 @@ var silent = sync.OnceFunc(func() {
 // New makes a stack; Serve connects it. It uses the net namespace of the calling process.
 func New(c Config) (*Stack, error) {
 	silent()
-	s := &Stack{config: c, reach: newReach()}
+	s := &Stack{config: c, reach: newReach(), pins: newPins()}
 	s.tcps.max, s.udps.max, s.pings.max = maxTCP, maxUDP, maxPings
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dns = newResolver(c.Resolvers)
@@ -170,15 +177,26 @@ func mask(p netip.Prefix) []byte {
 	return bytes
 }
 
-// Close ends every flow. It does not wait for them.
+// LogTo writes a line to f for each flow and each question, from now on. It takes f over.
+func (s *Stack) LogTo(f *os.File) { s.log = newNetLog(f) }
+
+// Close ends every flow. It does not wait for them, but their lines are in the log then.
 func (s *Stack) Close() {
+	s.log.close()
 	s.cancel()
 	s.ip.Close()
 }
 
 // Counters returns what has been refused so far.
 func (s *Stack) Counters() Counters {
-	return Counters{TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load()}
+	c := Counters{
+		TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
+		Denied: s.denied.Load(), DeniedNames: s.deniedNames.Load(),
+	}
+	if s.log != nil {
+		c.Unlogged = s.log.lost.Load()
+	}
+	return c
 }
 
 // target is where a packet of the sandbox wants to go: the stack calls that local.

@@ -16,7 +16,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"sbx/slirp/egress"
 )
+
+// errTooMany is for the log.
+const errTooMany = "too many flows at a time"
 
 const (
 	dialTimeout = 30 * time.Second
@@ -26,25 +31,70 @@ const (
 // forwardTCP answers a SYN from the sandbox as whoever it is for does.
 func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 	dst := target(r.ID())
-	if !s.tcps.take() {
-		r.Complete(true)
-		return
-	}
-	defer s.tcps.give()
 	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
+		if !s.tcps.take() {
+			r.Complete(true)
+			return
+		}
+		defer s.tcps.give()
 		if inside, err := accept(r); err == nil {
 			s.answerTCP(inside)
 		}
 		return
 	}
+	f := s.log.begin("tcp", dst)
+	defer f.end()
+	if !s.tcps.take() {
+		f.refuse(errTooMany)
+		r.Complete(true)
+		return
+	}
+	defer s.tcps.give()
+	v := s.judge(f, "tcp", dst)
+	if v.Allowed && v.Peek != egress.Whole {
+		s.forwardNamed(r, f, dst, v)
+		return
+	}
+	if !v.Allowed {
+		r.Complete(true) // a RST: refused at once, whatever the reason
+		return
+	}
 	outside, err := s.dialTCP(dst)
 	if err != nil {
-		r.Complete(true) // a RST: refused at once, whatever the reason
+		s.refused(f, err)
+		r.Complete(true)
 		return
 	}
 	inside, err := accept(r)
 	if err != nil {
 		outside.Close()
+		return
+	}
+	inside.flow = f
+	keepAlive(inside.ep)
+	s.relay(inside, outside)
+}
+
+// forwardNamed completes the handshake first: what the flow then says decides where it goes.
+func (s *Stack) forwardNamed(r *tcp.ForwarderRequest, f *flow, dst netip.AddrPort, v egress.Verdict) {
+	inside, err := accept(r)
+	if err != nil {
+		return
+	}
+	inside.flow = f
+	stop := context.AfterFunc(s.ctx, inside.ep.Abort)
+	outside, first, err := s.dialNamed(f, inside, dst, v)
+	stop()
+	if err == nil {
+		f.addSent(len(first))
+		_, err = outside.Write(first)
+	}
+	if err != nil {
+		s.refused(f, err)
+		inside.ep.Abort()
+		if outside != nil {
+			outside.Close()
+		}
 		return
 	}
 	keepAlive(inside.ep)
@@ -83,6 +133,7 @@ func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
 type endpoint struct {
 	ep    tcpip.Endpoint
 	queue *waiter.Queue
+	flow  *flow // of the log
 }
 
 // accept completes the handshake.
@@ -93,7 +144,7 @@ func accept(r *tcp.ForwarderRequest) (*endpoint, error) {
 	if err != nil {
 		return nil, errors.New(err.String())
 	}
-	return &endpoint{ep, queue}, nil
+	return &endpoint{ep: ep, queue: queue}, nil
 }
 
 // keepAlive finds out, like the host's side, when nobody is there any more.
@@ -144,6 +195,7 @@ func (e *endpoint) copyTo(w io.Writer) error {
 		n, readErr := e.fill(b[:])
 		_, err := w.Write(b[:n])
 		buffers.Put(b)
+		e.flow.addSent(n)
 		if err != nil {
 			return err
 		}
@@ -203,6 +255,7 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 		}
 		if failed == nil && n > 0 {
 			failed = e.write(b[:n], ready)
+			e.flow.addReceived(n)
 		}
 		buffers.Put(b)
 		if failed != nil || n == 0 {

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -23,43 +25,71 @@ const udpIdle = 2 * time.Minute
 
 const maxDatagram = 1 << 16
 
-// forwardUDP begins a flow with its first datagram. What is refused is answered with ICMP, port
-// unreachable, by the stack.
+// forwardUDP begins a flow with its first datagram. What is refused is answered with ICMP: port
+// unreachable, by the stack; or that the rules are in the way.
 func (s *Stack) forwardUDP(r *udp.ForwarderRequest) bool {
-	if !s.udps.take() {
+	id := r.ID()
+	dst := target(id)
+	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
+		if !s.udps.take() {
+			return true
+		}
+		s.begin(r, func(inside *endpoint) { s.answerUDP(gonet.NewUDPConn(inside.queue, inside.ep)) })
 		return true
 	}
-	dst := target(r.ID())
-	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
-		return s.begin(r, func(inside *endpoint) { s.answerUDP(gonet.NewUDPConn(inside.queue, inside.ep)) })
+	f := s.log.begin("udp", dst)
+	if !s.udps.take() {
+		f.refuse(errTooMany)
+		return true
+	}
+	if v := s.judge(f, "udp", dst); !v.Allowed {
+		s.udps.give()
+		s.sendUnreachable(id, prohibited, header.UDPProtocolNumber, udpHeader(id))
+		return true
 	}
 	dst, err := s.outside(dst)
+	var outside *net.UDPConn
+	if err == nil {
+		outside, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+	}
 	if err != nil {
+		s.refused(f, err)
 		s.udps.give()
 		return false
 	}
-	outside, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
-	if err != nil {
-		s.udps.give()
-		return false
-	}
-	id := r.ID()
-	return s.begin(r, func(inside *endpoint) {
-		s.relayDatagrams(inside, outside, func() { s.sendRefused(id) })
+	begun := s.begin(r, func(inside *endpoint) {
+		defer f.end()
+		inside.flow = f
+		s.relayDatagrams(inside, outside, func() {
+			s.sendUnreachable(id, nobodyThere, header.UDPProtocolNumber, udpHeader(id))
+		})
 	})
+	if !begun {
+		outside.Close()
+		f.forget()
+	}
+	return true
 }
 
-// begin makes the stack's side of a flow that was counted, and serves it.
+// udpHeader is that of a datagram of the flow.
+func udpHeader(id stack.TransportEndpointID) []byte {
+	h := header.UDP(make([]byte, header.UDPMinimumSize))
+	h.Encode(&header.UDPFields{SrcPort: id.RemotePort, DstPort: id.LocalPort, Length: header.UDPMinimumSize})
+	return h
+}
+
+// begin makes the stack's side of a flow that was counted, and serves it, unless another datagram
+// has been quicker.
 func (s *Stack) begin(r *udp.ForwarderRequest, serve func(*endpoint)) bool {
 	queue := new(waiter.Queue)
 	ep, err := r.CreateEndpoint(queue)
-	if err != nil { // another datagram has been quicker
+	if err != nil {
 		s.udps.give()
-		return true
+		return false
 	}
 	go func() {
 		defer s.udps.give()
-		serve(&endpoint{ep, queue})
+		serve(&endpoint{ep: ep, queue: queue})
 	}()
 	return true
 }
@@ -101,6 +131,7 @@ func (e *endpoint) copyDatagramsTo(outside *net.UDPConn, touch, refused func()) 
 		var err error
 		if readErr == nil {
 			_, err = outside.Write(b[:result.Count])
+			e.flow.addSent(result.Count)
 		}
 		datagrams.Put(b)
 		switch readErr.(type) {
@@ -137,6 +168,7 @@ func (e *endpoint) copyDatagramsFrom(outside *net.UDPConn, touch, refused func()
 			}
 			if failed == nil {
 				e.ep.Write(bytes.NewReader(b[:n]), tcpip.WriteOptions{})
+				e.flow.addReceived(n)
 			}
 			return true
 		})
