@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,17 +24,31 @@ type network struct {
 	stopped atomic.Bool   // its end is wanted
 	ended   chan struct{} // closed when wait has returned
 	err     error         // what it returned
+	logs    bool          // it has something to write at its end
+}
+
+// openNetLog opens the file of --net-log, in the caller's name, before anything is there that
+// would write to it. The result is nil if there is none.
+func openNetLog(c *slirp.Config) (*os.File, error) {
+	if c == nil || c.Log == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(c.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--net-log: %w", err)
+	}
+	return f, nil
 }
 
 // startNetwork starts sbx-net, in the namespaces of this process. It dies with the calling
-// thread, or when close closes its control socket.
-func startNetwork(c *slirp.Config) (*network, error) {
+// thread, or when close closes its control socket. The log, if any, stays the caller's to close.
+func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	unix.SetNonblock(pair[0], true)
-	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net"), ended: make(chan struct{})}
+	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net"), ended: make(chan struct{}), logs: log != nil}
 	defer unix.Close(pair[1])
 	p := new(userns.Program)
 	p.Do("die with sbx", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
@@ -44,7 +59,7 @@ func startNetwork(c *slirp.Config) (*network, error) {
 		return nil, err
 	}
 	if n.process, err = p.Spawn(0); err == nil {
-		err = slirp.Send(n.control, slirp.Order{Config: c}, nil)
+		err = slirp.Send(n.control, slirp.Order{Config: c}, log)
 	}
 	if err != nil {
 		n.close()
@@ -100,16 +115,45 @@ func (n *network) connect(link *os.File) error {
 // stop ends sbx-net, and close waits for that.
 func (n *network) stop() {
 	n.stopped.Store(true)
-	if n.process != nil {
-		unix.PidfdSendSignal(n.process.PidFD, unix.SIGKILL, nil, 0)
+	switch {
+	case n.process == nil:
+	case n.logs:
+		n.shutdown()
+	default:
+		n.kill()
 	}
 }
 
+func (n *network) kill() { unix.PidfdSendSignal(n.process.PidFD, unix.SIGKILL, nil, 0) }
+
+// shutdown lets it end of itself.
+func (n *network) shutdown() {
+	if raw, err := n.control.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+}
+
+// lastLines is how long sbx-net may take to tell its log of what was still open.
+const lastLines = 3 * time.Second
+
 func (n *network) close() {
 	n.stop()
-	n.control.Close()
 	if n.process != nil {
+		if n.logs {
+			n.awaitEnd(lastLines)
+			n.kill()
+		}
 		n.process.Wait()
 		unix.Close(n.process.PidFD)
+	}
+	n.control.Close()
+}
+
+func (n *network) awaitEnd(limit time.Duration) {
+	ended := []unix.PollFd{{Fd: int32(n.process.PidFD), Events: unix.POLLIN}}
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if _, err := unix.Poll(ended, int(time.Until(end).Milliseconds())+1); err != unix.EINTR {
+			return
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"sbx/slirp/egress"
 	"sbx/userns"
 )
 
@@ -181,7 +182,7 @@ func TestWire(t *testing.T) {
 		Secrets: []Secret{{ID: "s", Dst: "/run/secrets/s", Data: []byte("hidden"), UID: 1, GID: 2, Mode: 0o400}},
 		UserNS:  UserNS{Mode: "keep-id", UID: &uid},
 		Mounts:  []Mount{{Type: "tmpfs", Dst: "/t", UID: &uid, GID: &uid}},
-		Network: "private",
+		Network: "private", Allow: []egress.Rule{{Name: "*.example.test", Port: 443, Protocol: "tcp"}},
 	}
 	p, err := NewPlan(spec, testHost())
 	if err != nil {

@@ -85,6 +85,24 @@ func (p *Plan) writeLink(t *page) {
 	for _, a := range p.Link.Resolvers {
 		t.row("", "names are asked of "+a.String())
 	}
+	p.writeRules(t)
+}
+
+// writeRules says in words what may leave the sandbox.
+func (p *Plan) writeRules(t *page) {
+	policy := &p.Link.Policy
+	for _, r := range policy.Deny {
+		t.row("", "out to "+r.Words()+": never")
+	}
+	for _, r := range policy.Allow {
+		t.row("", "out to "+r.Words())
+	}
+	if len(policy.Allow) > 0 {
+		t.row("", "out to nothing else")
+	}
+	if p.Link.Log != "" {
+		t.row("", "each flow is a line of "+word(p.Link.Log))
+	}
 }
 
 // WriteText writes the plan for a person to read: what `sbx run --dry-run` prints.

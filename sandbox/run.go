@@ -55,6 +55,11 @@ func Run(p *Plan, warn, note func(string)) (int, error) {
 
 // start starts sbx-init and hands it the plan.
 func (pa *parent) start() error {
+	netLog, err := openNetLog(pa.p.Link)
+	if err != nil {
+		return err
+	}
+	defer netLog.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socketpair: %w", err)
@@ -78,7 +83,7 @@ func (pa *parent) start() error {
 	if pa.child, err = stage.StartWith(pa.prepare); err != nil || pa.p.Link == nil {
 		return err
 	}
-	if pa.network, err = startNetwork(pa.p.Link); err != nil {
+	if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
 	go pa.watchNetwork()

@@ -1,6 +1,10 @@
 package sandbox
 
-import "time"
+import (
+	"time"
+
+	"sbx/slirp/egress"
+)
 
 // Spec is what the user asked for, in the user's words: flags, image and
 // configuration, before anything is known of the host. NewPlan turns it, with a
@@ -39,6 +43,9 @@ type Spec struct {
 	Network  string // none, private, host
 	// HostLoopback lets a private network reach the host's loopback, as the gateway.
 	HostLoopback bool
+	// What may leave a private network, and the file that tells of what wanted to.
+	Allow, Deny []egress.Rule
+	NetLog      string
 
 	Hostname     string
 	NoHostname   bool   // keep the image's /etc/hostname

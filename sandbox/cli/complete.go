@@ -252,6 +252,8 @@ func flagValues(verb, flag string) completion {
 		return choice("no", "always", "on-failure", "unless-stopped")
 	case "sdnotify":
 		return choice("container", "ignore")
+	case "allow", "deny":
+		return choice()
 	case "cert-dir", "root":
 		return anyDir
 	}

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"encoding"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -32,6 +33,10 @@ func TestValues(t *testing.T) {
 		{"add-host", "a:::1", `{"AddHosts":[{"Name":"a","Addr":"::1"}]}`},
 		{"add-host", "a:[fe80::1]", `{"AddHosts":[{"Name":"a","Addr":"fe80::1"}]}`},
 		{"add-host", "a=10.0.0.1", `{"AddHosts":[{"Name":"a","Addr":"10.0.0.1"}]}`},
+		{"allow", "Example.com:443", `{"Allow":["example.com:443"]}`},
+		{"allow", "192.0.2.0/24/udp", `{"Allow":["192.0.2.0/24/udp"]}`},
+		{"deny", "*.example.com", `{"Deny":["*.example.com"]}`},
+		{"net-log", "/tmp/../log", `{"NetLog":"/log"}`},
 		{"dns", "8.8.8.8,::1", `{"DNS":["8.8.8.8","::1"]}`},
 		{"dns-search", "example.com,.", `{"DNSSearch":["example.com","."]}`},
 		{"dns-option", "ndots:5", `{"DNSOptions":["ndots:5"]}`},
@@ -123,6 +128,8 @@ func TestValuesRefused(t *testing.T) {
 		{"hostname", "x\nevil"}, {"hostname", "a b"}, {"hostname", "-x"}, {"hostname", strings.Repeat("a", 65)},
 		{"add-host", "a"}, {"add-host", "a:b"}, {"add-host", "a\n1.2.3.4 b:1.2.3.4"}, {"add-host", ":1.2.3.4"},
 		{"add-host", "a:1.2.3.4\nx"}, {"add-host", "a:fe80::1%eth0"}, {"add-host", "a:host-gateway"},
+		{"allow", ""}, {"allow", "a b"}, {"allow", "*"}, {"allow", "a.test,b.test"}, {"allow", "a.test\n"}, {"deny", ""}, {"deny", "192.0.2.1/24"},
+		{"net-log", ""}, {"net-log", "-"},
 		{"dns", "one.one"}, {"dns", "1.1.1.1\nnameserver 2.2.2.2"}, {"dns", ","},
 		{"dns-search", "a b"}, {"dns-search", "a\nb"},
 		{"dns-option", "a b"}, {"dns-option", ","}, {"dns-option", "a\nb"},
@@ -178,7 +185,7 @@ func TestEmptyValues(t *testing.T) {
 	if err != nil || stderr != "" || !reflect.DeepEqual(r.spec, without.spec) {
 		t.Errorf("%v, stderr %q, %v", err, stderr, filled(reflect.ValueOf(r.spec)))
 	}
-	for _, name := range []string{"label", "mount", "oom-score-adj", "preserve-fds", "secret", "security-opt", "timeout", "tmpfs", "volume"} {
+	for _, name := range []string{"allow", "deny", "label", "mount", "net-log", "oom-score-adj", "preserve-fds", "secret", "security-opt", "timeout", "tmpfs", "volume"} {
 		if _, _, err := parseRun([]string{"--" + name + "="}); err == nil {
 			t.Errorf("--%s '' was accepted", name)
 		}
@@ -225,6 +232,9 @@ func filled(v reflect.Value) any {
 		}
 		return list
 	case reflect.Struct:
+		if _, text := v.Interface().(encoding.TextMarshaler); text {
+			return v.Interface()
+		}
 		fields := map[string]any{}
 		for i := range v.NumField() {
 			if f := v.Field(i); !f.IsZero() {

@@ -3,11 +3,13 @@ package cli
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"sbx/sandbox"
+	"sbx/slirp/egress"
 )
 
 func (a *runArgs) setNetwork(s string) error {
@@ -30,6 +32,30 @@ func (a *runArgs) setNetwork(s string) error {
 	}
 	a.spec.Network, a.spec.HostLoopback = mode, a.spec.HostLoopback || hasOptions
 	return nil
+}
+
+// addAllow reads a rule. An empty one is none: whoever meant it would let everything out.
+func (a *runArgs) addAllow(s string) (err error) {
+	a.spec.Allow, err = addRule(a.spec.Allow, s)
+	return err
+}
+
+func (a *runArgs) addDeny(s string) (err error) {
+	a.spec.Deny, err = addRule(a.spec.Deny, s)
+	return err
+}
+
+func addRule(rules []egress.Rule, s string) ([]egress.Rule, error) {
+	r, err := egress.Parse(s)
+	return append(rules, r), err
+}
+
+func (a *runArgs) setNetLog(s string) (err error) {
+	if s == "" || s == "-" {
+		return &usageError{msg: quoteArg(s) + ": not a file", hint: "--net-log /dev/stderr writes to stderr"}
+	}
+	a.spec.NetLog, err = filepath.Abs(s)
+	return err
 }
 
 // namespace checks a namespace that is private or the host's.

@@ -143,6 +143,9 @@ var runFlags = [...]runFlag{
 	// The network.
 	{name: "network", set: (*runArgs).setNetwork},
 	{name: "net", set: (*runArgs).setNetwork},
+	{name: "allow", set: (*runArgs).addAllow},
+	{name: "deny", set: (*runArgs).addDeny},
+	{name: "net-log", set: (*runArgs).setNetLog},
 	{name: "add-host", list: true, set: (*runArgs).addHost},
 	{name: "hosts-file", set: (*runArgs).setHostsFile},
 	{name: "no-hosts", boolean: true, to: func(a *runArgs) any { return &a.spec.NoHosts }},

@@ -129,6 +129,29 @@ func (r Rule) String() string {
 	return text
 }
 
+// Words says for a person whom the rule is for.
+func (r Rule) Words() string {
+	var text string
+	base, below := strings.CutPrefix(r.Name, "*.")
+	switch {
+	case below:
+		text = "every name below " + base
+	case r.Name != "":
+		text = r.Name
+	case r.Network.IsSingleIP():
+		text = r.Network.Addr().String()
+	default:
+		text = "every address in " + r.Network.String()
+	}
+	if r.Port != 0 {
+		text += ", port " + strconv.Itoa(int(r.Port))
+	}
+	if r.Protocol != "" {
+		text += ", by " + r.Protocol
+	}
+	return text
+}
+
 // AppendText, MarshalText and UnmarshalText carry a rule as its text.
 func (r Rule) AppendText(b []byte) ([]byte, error) { return append(b, r.String()...), nil }
 
