@@ -4,9 +4,13 @@ package slirp
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +26,7 @@ const (
 // netLog writes a line of JSON for each flow, and for each question of DNS. A nil one writes nothing.
 type netLog struct {
 	file  *os.File
+	name  string
 	lines chan []byte
 	done  chan struct{}
 	lost  atomic.Int64
@@ -51,8 +56,8 @@ type record struct {
 	Lines     int64   `json:"lines,omitempty"`
 }
 
-func newNetLog(f *os.File) *netLog {
-	l := &netLog{file: f, lines: make(chan []byte, maxLines), done: make(chan struct{}), open: map[*flow]struct{}{}}
+func newNetLog(f *os.File, name string) *netLog {
+	l := &netLog{file: f, name: name, lines: make(chan []byte, maxLines), done: make(chan struct{}), open: map[*flow]struct{}{}}
 	go l.write()
 	return l
 }
@@ -76,7 +81,9 @@ func (l *netLog) begin(protocol string, dst netip.AddrPort) *flow {
 	}}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open[f] = struct{}{}
+	if !l.closed {
+		l.open[f] = struct{}{}
+	}
 	return f
 }
 
@@ -115,21 +122,31 @@ func (f *flow) addReceived(n int) {
 
 // end writes the flow's line; the first time only.
 func (f *flow) end() {
-	if f.forget() {
-		f.log.put(f.line())
+	if f == nil {
+		return
+	}
+	l := f.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open := l.open[f]; !open {
+		return
+	}
+	delete(l.open, f)
+	select { // nobody waits for the file
+	case l.lines <- f.line():
+	default:
+		l.lost.Add(1)
 	}
 }
 
-// forget is the end of a flow without a line, and false if that has been.
-func (f *flow) forget() bool {
+// forget is the end of a flow without a line.
+func (f *flow) forget() {
 	if f == nil {
-		return false
+		return
 	}
 	f.log.mu.Lock()
 	defer f.log.mu.Unlock()
-	_, open := f.log.open[f]
 	delete(f.log.open, f)
-	return open
 }
 
 func (f *flow) line() []byte {
@@ -169,20 +186,6 @@ func plain(s string) string {
 	return b.String()
 }
 
-// put hands a line over; nobody waits for the file.
-func (l *netLog) put(line []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	select {
-	case l.lines <- line:
-	default:
-		l.lost.Add(1)
-	}
-}
-
 func (l *netLog) write() {
 	defer close(l.done)
 	told := false
@@ -192,7 +195,10 @@ func (l *netLog) write() {
 		}
 		if _, err := l.file.Write(line); err != nil && !told {
 			told = true
-			fmt.Fprintf(os.Stderr, "sbx: --net-log: %v\n", err)
+			if path, ok := errors.AsType[*fs.PathError](err); ok {
+				err = path.Err
+			}
+			fmt.Fprintf(os.Stderr, "sbx: --net-log: write %q: %v\n", l.name, err)
 		}
 	}
 	for line := range l.lines {
@@ -217,9 +223,11 @@ func (l *netLog) close() {
 	l.mu.Lock()
 	if !l.closed {
 		l.closed = true
-		for f := range l.open {
+		open := slices.SortedFunc(maps.Keys(l.open), func(a, b *flow) int { return a.start.Compare(b.start) })
+		for _, f := range open {
 			l.last = append(l.last, f.line())
 		}
+		clear(l.open)
 		close(l.lines)
 	}
 	l.mu.Unlock()

@@ -70,7 +70,7 @@ func (s *Stack) dialNamed(f *flow, inside *endpoint, dst netip.AddrPort, v egres
 	first, name, nameErr := inside.firstName(s.ctx)
 	if nameErr != nil && v.Peek == egress.Named {
 		s.denied.Add(1)
-		f.note(func(r *record) { r.Name = "" })
+		f.note(func(r *record) { r.Name, r.Rule = "", "" })
 		f.refuse(nameErr.Error())
 		return nil, nil, nameErr
 	}

@@ -178,13 +178,13 @@ func mask(p netip.Prefix) []byte {
 }
 
 // LogTo writes a line to f for each flow and each question, from now on. It takes f over.
-func (s *Stack) LogTo(f *os.File) { s.log = newNetLog(f) }
+func (s *Stack) LogTo(f *os.File) { s.log = newNetLog(f, s.config.Log) }
 
 // Close ends every flow. It does not wait for them, but their lines are in the log then.
 func (s *Stack) Close() {
-	s.log.close()
 	s.cancel()
 	s.ip.Close()
+	s.log.close()
 }
 
 // Counters returns what has been refused so far.

@@ -51,12 +51,12 @@ func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 	}
 	defer s.tcps.give()
 	v := s.judge(f, "tcp", dst)
-	if v.Allowed && v.Peek != egress.Whole {
-		s.forwardNamed(r, f, dst, v)
-		return
-	}
 	if !v.Allowed {
 		r.Complete(true) // a RST: refused at once, whatever the reason
+		return
+	}
+	if v.Peek != egress.Whole {
+		s.forwardNamed(r, f, dst, v)
 		return
 	}
 	outside, err := s.dialTCP(dst)
@@ -77,6 +77,11 @@ func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 
 // forwardNamed completes the handshake first: what the flow then says decides where it goes.
 func (s *Stack) forwardNamed(r *tcp.ForwarderRequest, f *flow, dst netip.AddrPort, v egress.Verdict) {
+	if _, err := s.outside(dst); err != nil { // a name may lead anywhere
+		s.refused(f, err)
+		r.Complete(true)
+		return
+	}
 	inside, err := accept(r)
 	if err != nil {
 		return
