@@ -24,8 +24,16 @@
 // something is dialled, whether an address is one of the host's, and refuses those, loopback,
 // and what is only meaningful on the host's own links, as the metadata service of a cloud is.
 //
+// With rules (Config.Policy), policy.go asks package egress about each flow before it is dialled:
+//
+//	answer.go       answers questions for allowed names alone, of messages that are made anew
+//	pins.go         and keeps which addresses were answered for which names, and until when
+//	firstbytes.go   reads by which name a flow to port 80 or 443 goes
+//	netlog.go       tells of each flow and each question
+//
 // # What bounds it
 //
 // Flows are counted, and beyond the limits of stack.go new ones are refused; buffers have a size; a
-// flow that stands still is forgotten in its time.
+// flow that stands still is forgotten in its time. Pins have a number, first bytes a length and a time,
+// and lines of the log that nobody takes are counted, not kept.
 package slirp

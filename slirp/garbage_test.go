@@ -14,6 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"sbx/slirp/egress"
 )
 
 // vnetHeader is what precedes each frame (struct virtio_net_hdr).
@@ -22,6 +24,15 @@ const vnetHeader = 10
 // TestGarbage sends frames that are broken in every way down the link, for SBX_GARBAGE long.
 // The stack neither crashes nor grows, and afterwards still answers.
 func TestGarbage(t *testing.T) {
+	c := Default(nil, true)
+	t.Run("all", func(t *testing.T) { garbage(t, c) })
+	// Nothing is let out, and everything is told of.
+	c.Policy.Allow = []egress.Rule{{Name: "example.test"}}
+	c.Log = "log"
+	t.Run("nothing", func(t *testing.T) { garbage(t, c) })
+}
+
+func garbage(t *testing.T, c Config) {
 	length := time.Second
 	if s := os.Getenv("SBX_GARBAGE"); s != "" {
 		var err error
@@ -34,12 +45,21 @@ func TestGarbage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pair[0])
-	c := Default(nil, true)
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if c.Log != "" {
+		f, read := logFile(t)
+		s.LogTo(f)
+		defer func() {
+			s.Close()
+			if len(read()) == 0 {
+				t.Error("the log is empty")
+			}
+		}()
+	}
 	if err := s.Serve(os.NewFile(uintptr(pair[1]), "link")); err != nil {
 		t.Fatal(err)
 	}
