@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,12 +28,13 @@ type Host struct {
 	RunDir     string // <data>/runs/<ID>: where a throwaway layer lies
 	UpperTmpfs string // why RunDir cannot hold an overlay's upper directory; "" if it can
 
-	Networks []netip.Prefix // of the host's interfaces; not asked where the sandbox has no network of its own
-	Resolv   string         // the text of /etc/resolv.conf
-	Zoneinfo string         // the directory of the host's time zones
-	Cgroup2  bool           // /sys/fs/cgroup is cgroup v2
-	Arch     string         // GOARCH
-	Kernel   [2]int         // major, minor: rules of seccomp profiles ask for it
+	Networks   []netip.Prefix // of the host's interfaces; not asked where the sandbox has no network of its own
+	Interfaces []string       // their names; asked only where one of them is
+	Resolv     string         // the text of /etc/resolv.conf
+	Zoneinfo   string         // the directory of the host's time zones
+	Cgroup2    bool           // /sys/fs/cgroup is cgroup v2
+	Arch       string         // GOARCH
+	Kernel     [2]int         // major, minor: rules of seccomp profiles ask for it
 
 	Limits            map[string]Rlimit // this process's own, by name
 	AppArmor, SELinux bool
@@ -69,6 +71,9 @@ func Probe(data string, spec *Spec) (Host, error) {
 		if h.Networks, err = networks(); err != nil {
 			return Host{}, err
 		}
+		if h.Interfaces, err = interfaces(spec.NetworkOptions.Outbound[:]); err != nil {
+			return Host{}, err
+		}
 	}
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err == nil {
@@ -96,6 +101,21 @@ func networks() (list []netip.Prefix, err error) {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
 			list = append(list, p)
 		}
+	}
+	return list, nil
+}
+
+// interfaces are the names of the host's, if names has something that is no address.
+func interfaces(names []string) (list []string, err error) {
+	if !slices.ContainsFunc(names, func(name string) bool { return name != "" && !isAddress(name) }) {
+		return nil, nil
+	}
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("interfaces of this host: %w", err)
+	}
+	for _, i := range all {
+		list = append(list, i.Name)
 	}
 	return list, nil
 }

@@ -24,7 +24,11 @@ func (p *planner) etc() error {
 	case spec.NoHosts && len(spec.AddHosts) > 0:
 		return Errorf("--add-host: with --no-hosts, /etc/hosts is the image's, and nothing is added to it")
 	case !spec.NoHosts:
-		file("/etc/hosts", hostsFlag(spec), p.hostsFile())
+		text, err := p.hostsFile()
+		if err != nil {
+			return err
+		}
+		file("/etc/hosts", hostsFlag(spec), text)
 		if spec.HostsFile == "image" {
 			p.Steps[len(p.Steps)-1].Op = opHosts
 		}
@@ -82,12 +86,23 @@ func hostsFlag(spec *Spec) string {
 }
 
 // hostsFile says what sbx and the user know, and then what --hosts-file says: of two lines
-// for a name, the first counts.
-func (p *planner) hostsFile() string {
+// for a name, the first counts. The host has a name where the sandbox may reach it.
+func (p *planner) hostsFile() (string, error) {
 	var text strings.Builder
 	text.WriteString("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n")
+	host, reachable := p.hostAddress()
 	for _, h := range p.spec.AddHosts {
-		fmt.Fprintf(&text, "%s\t%s\n", h.Addr, h.Name)
+		switch {
+		case h.Addr != HostGateway:
+			fmt.Fprintf(&text, "%s\t%s\n", h.Addr, h.Name)
+		case reachable:
+			fmt.Fprintf(&text, "%s\t%s\n", host, h.Name)
+		default:
+			return "", &Error{Text: "--add-host " + h.Name + ":" + HostGateway + ": the sandbox cannot reach the host", Fix: "--network private:host-loopback"}
+		}
+	}
+	if reachable {
+		fmt.Fprintf(&text, "%s\thost.containers.internal host.docker.internal\n", host)
 	}
 	if p.has("uts") {
 		own := "127.0.0.1"
@@ -96,7 +111,7 @@ func (p *planner) hostsFile() string {
 		}
 		fmt.Fprintf(&text, "%s\t%s\n", own, p.Hostname)
 	}
-	return text.String() + p.spec.HostsText
+	return text.String() + p.spec.HostsText, nil
 }
 
 func isAddress(s string) bool {

@@ -15,10 +15,30 @@ func (p *planner) network() error {
 	if p.Network != "private" {
 		return p.noRules()
 	}
-	ipv6 := slices.ContainsFunc(p.host.Networks, func(n netip.Prefix) bool {
-		return n.Addr().Is6() && n.Addr().IsGlobalUnicast()
-	})
+	o := &p.spec.NetworkOptions
+	ipv6, err := p.hasIPv6()
+	if err != nil {
+		return err
+	}
 	c := slirp.Default(p.host.Networks, ipv6)
+	if o.CIDR.IsValid() {
+		if i := slices.IndexFunc(p.host.Networks, o.CIDR.Overlaps); i >= 0 {
+			return &Error{
+				Text: "--network: cidr=" + o.CIDR.String() + " overlaps " + p.host.Networks[i].Masked().String() + ", a network of this host",
+				Fix:  "without cidr= one is chosen that is free",
+			}
+		}
+		c.Within(o.CIDR)
+	}
+	if o.MTU > 0 {
+		c.MTU, c.TapMTU = o.MTU, o.MTU
+	}
+	for i, outbound := range o.Outbound {
+		if outbound != "" && !p.mayLeaveFrom(outbound) {
+			return Errorf("--network %s: outbound_addr: %s is no address of this host, and no interface", p.Network, outbound)
+		}
+		[]*slirp.Family{&c.IPv4, &c.IPv6}[i].Outbound = outbound
+	}
 	c.HostLoopback = p.spec.HostLoopback
 	for _, server := range p.spec.DNS {
 		if a, err := netip.ParseAddr(server); err == nil { // else it is none
@@ -60,4 +80,35 @@ func (p *planner) noRules() error {
 		return &Error{Text: flag + ": with the host's network nothing goes by way of sbx, which could hold it to a rule, or tell of it", Fix: "--network private"}
 	}
 	return &Error{Text: fmt.Sprintf("%s: with --network %s nothing goes out of the sandbox", flag, p.Network), Fix: "--network private"}
+}
+
+// hasIPv6: the user says so, or the host has it; and Linux wants 1280 bytes for it (RFC 8200, 5).
+func (p *planner) hasIPv6() (bool, error) {
+	o := &p.spec.NetworkOptions
+	small := o.MTU > 0 && o.MTU < 1280
+	if o.IPv6 != nil && *o.IPv6 && small {
+		return false, Errorf("--network %s: IPv6 needs an mtu of at least 1280", p.Network)
+	}
+	ofHost := slices.ContainsFunc(p.host.Networks, func(n netip.Prefix) bool {
+		return n.Addr().Is6() && n.Addr().IsGlobalUnicast()
+	})
+	return or(o.IPv6, ofHost) && !small, nil
+}
+
+func (p *planner) mayLeaveFrom(outbound string) bool {
+	if a, err := netip.ParseAddr(outbound); err == nil {
+		return slices.ContainsFunc(p.host.Networks, func(n netip.Prefix) bool { return n.Addr() == a })
+	}
+	return slices.Contains(p.host.Interfaces, outbound)
+}
+
+// hostAddress is the host as the sandbox reaches it, if it does.
+func (p *planner) hostAddress() (a netip.Addr, ok bool) {
+	switch {
+	case p.Network == "host":
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	case p.Link != nil && p.Link.HostLoopback:
+		return p.Link.IPv4.Gateway, true
+	}
+	return netip.Addr{}, false
 }

@@ -78,6 +78,9 @@ func (p *Plan) writeLink(t *page) {
 		if f.Address.IsValid() {
 			t.row("", fmt.Sprintf("%s, gateway %s, resolver %s", f.Address, f.Gateway, f.Resolver))
 		}
+		if f.Outbound != "" {
+			t.row("", "out from "+word(f.Outbound))
+		}
 	}
 	if p.Link.HostLoopback {
 		t.row("", "the gateway is the host's loopback")

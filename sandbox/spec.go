@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"net/netip"
 	"time"
 
 	"sbx/slirp/egress"
@@ -42,7 +43,8 @@ type Spec struct {
 	CgroupNS string // private, host
 	Network  string // none, private, host
 	// HostLoopback lets a private network reach the host's loopback, as the gateway.
-	HostLoopback bool
+	HostLoopback   bool
+	NetworkOptions NetworkOptions
 	// What may leave a private network, and the file that tells of what wanted to.
 	Allow, Deny []egress.Rule
 	NetLog      string
@@ -126,8 +128,19 @@ type IDMapFlag struct {
 	UIDs, GIDs            bool // u, g: only this kind; neither is both
 }
 
+// NetworkOptions is what --network MODE: says beside host-loopback.
+type NetworkOptions struct {
+	MTU      int          // bytes of a packet; 0 is the default
+	CIDR     netip.Prefix // the sandbox's IPv4 network; the zero one is left to us
+	IPv6     *bool        // nil: where the host has it
+	Outbound [2]string    // IPv4, IPv6: the address or the interface of the host's that flows leave from
+}
+
 // HostEntry is one --add-host: a line of /etc/hosts.
 type HostEntry struct{ Name, Addr string }
+
+// HostGateway as a HostEntry's Addr is the host, as the sandbox reaches it.
+const HostGateway = "host-gateway"
 
 // KeyValue is one NAME=value, order kept.
 type KeyValue struct {

@@ -9,9 +9,10 @@ import (
 
 // Config is the network of one sandbox. The zero addresses of a family leave it out.
 type Config struct {
-	IPv4 Family `json:"ipv4"`
-	IPv6 Family `json:"ipv6"`
-	MTU  int    `json:"mtu"` // bytes of a packet on the link
+	IPv4   Family `json:"ipv4"`
+	IPv6   Family `json:"ipv6"`
+	MTU    int    `json:"mtu"`    // bytes of a packet on the link
+	TapMTU int    `json:"tapMTU"` // the same, where that is a tap
 
 	HostLoopback bool         `json:"hostLoopback"` // the gateway's address is the host's loopback
 	Resolvers    []netip.Addr `json:"resolvers"`    // asked in the place of those of the host's resolv.conf
@@ -25,33 +26,70 @@ type Family struct {
 	Address  netip.Prefix `json:"address"`  // the sandbox's, with the length of its network
 	Gateway  netip.Addr   `json:"gateway"`  // the stack's
 	Resolver netip.Addr   `json:"resolver"` // the stack's too: where it answers DNS
+
+	Outbound string `json:"outbound,omitempty"` // address or interface of the host's that flows leave from
 }
 
 func (f Family) used() bool { return f.Address.IsValid() }
 
 // Default is the network that users of slirp4netns know, or where the host itself is in that
-// one, the next that it is not in. IPv6 is for a host that has it.
+// one, the next private one that it is not in. IPv6 is for a host that has it.
 func Default(host []netip.Prefix, ipv6 bool) Config {
-	third := byte(2)
-	for ; third < 255; third++ {
-		network := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, third, 0}), 24)
-		if !slices.ContainsFunc(host, network.Overlaps) {
-			break
-		}
-	}
-	at := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, third, last}) }
-	c := Config{
-		MTU:  1500,
-		IPv4: Family{Address: netip.PrefixFrom(at(100), 24), Gateway: at(2), Resolver: at(3)},
-	}
+	c := Config{MTU: 1500, TapMTU: 65520}
+	taken := func(p netip.Prefix) bool { return slices.ContainsFunc(host, p.Overlaps) }
+	c.Within(choose(taken, ipv4Network))
 	if ipv6 {
-		c.IPv6 = Family{
-			Address:  netip.MustParsePrefix("fd00::100/64"),
-			Gateway:  netip.MustParseAddr("fd00::2"),
-			Resolver: netip.MustParseAddr("fd00::3"),
+		network := choose(taken, ipv6Network)
+		at := func(last byte) netip.Addr {
+			a := network.Addr().As16()
+			a[14], a[15] = 0, last
+			if last == 100 {
+				a[14], a[15] = 1, 0 // written in hexadecimal it is 100, too
+			}
+			return netip.AddrFrom16(a)
 		}
+		c.IPv6 = Family{Address: netip.PrefixFrom(at(100), network.Bits()), Gateway: at(2), Resolver: at(3)}
 	}
 	return c
+}
+
+// Within gives the sandbox's IPv4 the network that its caller has chosen.
+func (c *Config) Within(network netip.Prefix) {
+	at := func(last byte) netip.Addr {
+		a := network.Addr().As4()
+		a[3] |= last
+		return netip.AddrFrom4(a)
+	}
+	c.IPv4 = Family{Address: netip.PrefixFrom(at(100), network.Bits()), Gateway: at(2), Resolver: at(3)}
+}
+
+// choose returns the first network that is not taken, or the last of all.
+func choose(taken func(netip.Prefix) bool, nth func(int) (netip.Prefix, bool)) (network netip.Prefix) {
+	for i := 0; ; i++ {
+		next, ok := nth(i)
+		if !ok {
+			return network
+		}
+		if network = next; !taken(network) {
+			return network
+		}
+	}
+}
+
+// ipv4Network lists the private networks (RFC 1918) of which one is free on most hosts.
+func ipv4Network(i int) (netip.Prefix, bool) {
+	const each = 253
+	third := byte(2 + i%each)
+	blocks := [][4]byte{{10, 0, third}, {172, 30, third}, {192, 168, third}}
+	if i/each >= len(blocks) {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(blocks[i/each]), 24), true
+}
+
+// ipv6Network lists some of fd00::/8.
+func ipv6Network(i int) (netip.Prefix, bool) {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 7: byte(i)}), 64), i < 256
 }
 
 func (c *Config) families() (used []Family) {

@@ -22,6 +22,19 @@ func TestDefault(t *testing.T) {
 			t.Errorf("beside %v: %+v, want %s", test.host, c, test.want)
 		}
 	}
+	taken := []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8"), netip.MustParsePrefix("fd00::5/64")}
+	if c := Default(taken, true); c.IPv4.Address.String() != "172.30.2.100/24" || c.IPv6.Address.String() != "fd00:0:0:1::100/64" || c.IPv6.Resolver.String() != "fd00:0:0:1::3" {
+		t.Errorf("beside %v: %+v", taken, c)
+	}
+	var within Config
+	within.Within(netip.MustParsePrefix("192.168.4.0/22"))
+	if f := within.IPv4; f.Address.String() != "192.168.4.100/22" || f.Gateway.String() != "192.168.4.2" || f.Resolver.String() != "192.168.4.3" {
+		t.Errorf("within a network: %+v", f)
+	}
+	within.Within(netip.MustParsePrefix("10.9.8.128/25"))
+	if f := within.IPv4; f.Address.String() != "10.9.8.228/25" || f.Gateway.String() != "10.9.8.130" {
+		t.Errorf("within a network: %+v", f)
+	}
 	if c := Default(nil, true); len(c.families()) != 2 || !c.gateway(c.IPv6.Gateway) {
 		t.Errorf("with IPv6: %+v", c)
 	}

@@ -3,12 +3,10 @@
 package slirp
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -21,7 +19,6 @@ import (
 
 const (
 	dnsPort     = 53
-	dnsTimeout  = 5 * time.Second  // of one server; resolv.conf(5) has the same
 	dnsIdle     = 20 * time.Second // of a flow of questions
 	resolvConf  = "/etc/resolv.conf"
 	maxQuestion = 4096
@@ -85,10 +82,9 @@ func nameservers(text string) (servers []netip.AddrPort) {
 // exchange returns the answer to a question: a server's, or one that says that there is
 // none. The error is for what is no question.
 func (r *resolver) exchange(ctx context.Context, question []byte, network string) ([]byte, error) {
-	var p dnsmessage.Parser
-	h, err := p.Start(question)
-	if err != nil || h.Response {
-		return nil, errors.New("not a question")
+	h, q, err := parseQuestion(question)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case r.slots <- struct{}{}:
@@ -96,16 +92,14 @@ func (r *resolver) exchange(ctx context.Context, question []byte, network string
 	default:
 		return failure(h, question, dnsmessage.RCodeServerFailure)
 	}
-	for _, server := range r.ask() {
-		answer, err := exchangeWith(ctx, server, question, network)
-		if err == nil && len(answer) >= 12 && binary.BigEndian.Uint16(answer) == h.ID {
-			return answer, nil
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	answer := askAll(ctx, r.ask(), q, network)
+	switch {
+	case answer == nil:
+		return failure(h, question, dnsmessage.RCodeServerFailure)
+	case network == "udp" && len(answer) > q.room:
+		return q.truncated(answer), nil
 	}
-	return failure(h, question, dnsmessage.RCodeServerFailure)
+	return answer, nil
 }
 
 // failure is the answer that there is none.
@@ -123,34 +117,6 @@ func failure(h dnsmessage.Header, question []byte, code dnsmessage.RCode) ([]byt
 		Questions: questions,
 	}
 	return answer.Pack()
-}
-
-func exchangeWith(ctx context.Context, server netip.AddrPort, question []byte, network string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, server.String())
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
-	if network == "tcp" {
-		if err := writeFramed(conn, question); err != nil {
-			return nil, err
-		}
-		return readFramed(conn)
-	}
-	if _, err := conn.Write(question); err != nil {
-		return nil, err
-	}
-	b := datagrams.Get().(*[maxDatagram]byte)
-	defer datagrams.Put(b)
-	n, err := conn.Read(b[:])
-	return bytes.Clone(b[:n]), err
 }
 
 // answerUDP answers the questions of one flow.

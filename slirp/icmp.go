@@ -77,7 +77,7 @@ func isEcho(dst netip.Addr, m []byte) bool {
 
 // ping returns the answer to request, with the identifier that the sandbox gave.
 func (s *Stack) ping(dst netip.Addr, request []byte) ([]byte, error) {
-	f, err := pingSocket(dst)
+	f, err := pingSocket(dst, s.from(dst))
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (s *Stack) ping(dst netip.Addr, request []byte) ([]byte, error) {
 	return reply[:n], nil
 }
 
-func pingSocket(dst netip.Addr) (*os.File, error) {
+func pingSocket(dst netip.Addr, from string) (*os.File, error) {
 	family, protocol := unix.AF_INET6, unix.IPPROTO_ICMPV6
 	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: dst.As16()}
 	if dst.Is4() {
@@ -112,6 +112,12 @@ func pingSocket(dst netip.Addr) (*os.File, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "ping")
+	if from != "" {
+		if err := leaveFrom(fd, from); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
 	if err := unix.Connect(fd, to); err != nil {
 		f.Close()
 		return nil, err

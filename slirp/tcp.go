@@ -112,7 +112,7 @@ func (s *Stack) dialTCP(dst netip.AddrPort) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: dialTimeout}
+	d := net.Dialer{Timeout: dialTimeout, Control: s.outbound(dst.Addr())}
 	conn, err := d.DialContext(s.ctx, "tcp", dst.String())
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ func (s *Stack) forwardUDP(r *udp.ForwarderRequest) bool {
 	dst, err := s.outside(dst)
 	var outside *net.UDPConn
 	if err == nil {
-		outside, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+		outside, err = s.dialUDP(dst)
 	}
 	if err != nil {
 		s.refused(f, err)
@@ -76,6 +77,15 @@ func udpHeader(id stack.TransportEndpointID) []byte {
 	h := header.UDP(make([]byte, header.UDPMinimumSize))
 	h.Encode(&header.UDPFields{SrcPort: id.RemotePort, DstPort: id.LocalPort, Length: header.UDPMinimumSize})
 	return h
+}
+
+func (s *Stack) dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
+	d := net.Dialer{Control: s.outbound(dst.Addr())}
+	conn, err := d.DialContext(s.ctx, "udp", dst.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }
 
 // begin makes the stack's side of a flow that was counted, and serves it, unless another datagram

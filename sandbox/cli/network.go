@@ -17,6 +17,8 @@ func (a *runArgs) setNetwork(s string) error {
 	switch mode {
 	case "": // as it is without the flag
 		return nil
+	case "bridge": // podman's network by default: one sandbox alone, with the way out
+		mode = "private"
 	case "none", "host", "private":
 	default:
 		return &usageError{msg: fmt.Sprintf("%s: only private, none and host are built into this version of sbx", quoteArg(s))}
@@ -24,14 +26,14 @@ func (a *runArgs) setNetwork(s string) error {
 	if a.spec.Network != "" && a.spec.Network != mode {
 		return fmt.Errorf("%s: already %s", mode, a.spec.Network)
 	}
+	a.spec.Network = mode
 	switch {
-	case hasOptions && mode != "private":
-		return fmt.Errorf("%s: %s has no options", quoteArg(s), mode)
-	case hasOptions && options != "host-loopback":
-		return fmt.Errorf("%s: private has one option, host-loopback", quoteArg(s))
+	case !hasOptions:
+		return nil
+	case mode == "private":
+		return a.setNetworkOptions(mode, options)
 	}
-	a.spec.Network, a.spec.HostLoopback = mode, a.spec.HostLoopback || hasOptions
-	return nil
+	return fmt.Errorf("%s: %s has no options", quoteArg(s), mode)
 }
 
 // addAllow reads a rule. An empty one is none: whoever meant it would let everything out.
@@ -97,18 +99,18 @@ func (a *runArgs) addHost(s string) error {
 	if !ok {
 		return fmt.Errorf("%s: not NAME:ADDRESS", quoteArg(s))
 	}
-	if addr == "host-gateway" {
-		return &usageError{msg: "host-gateway: " + noNetwork}
-	}
-	ip, err := netip.ParseAddr(strings.Trim(addr, "[]"))
-	if err != nil || ip.Zone() != "" {
-		return fmt.Errorf("%s: not an address", quoteArg(addr))
+	if addr != sandbox.HostGateway {
+		ip, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+		if err != nil || ip.Zone() != "" {
+			return fmt.Errorf("%s: not an address", quoteArg(addr))
+		}
+		addr = ip.String()
 	}
 	for name := range strings.SplitSeq(names, ";") {
 		if err := checkHostname(name, 255); err != nil {
 			return err
 		}
-		a.spec.AddHosts = append(a.spec.AddHosts, sandbox.HostEntry{Name: name, Addr: ip.String()})
+		a.spec.AddHosts = append(a.spec.AddHosts, sandbox.HostEntry{Name: name, Addr: addr})
 	}
 	return nil
 }
