@@ -152,12 +152,16 @@ func (b *builder) connectNetwork() error {
 	if b.p.Link == nil {
 		return nil
 	}
-	link, err := slirp.Connect(*b.p.Link)
+	link, refusal, err := slirp.Connect(*b.p.Link)
 	if err != nil {
 		return err
 	}
 	defer link.Close()
-	return send(b.up, report{Linked: true}, int(link.Fd()))
+	how := "the network's link is a veth pair and a packet socket"
+	if refusal != "" {
+		how = "the network's link is a tap: " + refusal
+	}
+	return send(b.up, report{Linked: true, Note: how}, int(link.Fd()))
 }
 
 // allowPing lets the sandbox's groups open ICMP sockets, as podman does: in a new net

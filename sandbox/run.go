@@ -18,7 +18,8 @@ import (
 type parent struct {
 	p       *Plan
 	warn    func(string) // told what only turns out on the way
-	note    func(string) // and what needs no action
+	note    func(string) // and what needs no action,
+	debug   func(string) // or interests only who asks
 	dir     *runDir
 	reports *os.File
 	mu      sync.Mutex    // whoever reaches for child may come late
@@ -36,10 +37,10 @@ type parent struct {
 // signal ended it. An error with a method ExitStatus says itself what sbx exits with; any
 // other is a failure of sbx, 125. Run stays on the thread it is called on, whose end is the
 // sandbox's. warn is told what only turns out while the sandbox is built or taken down, and
-// note what it waits for.
-func Run(p *Plan, warn, note func(string)) (int, error) {
+// note what it waits for, and debug which of two ways it takes.
+func Run(p *Plan, warn, note, debug func(string)) (int, error) {
 	runtime.LockOSThread()
-	pa := &parent{p: p, warn: warn, note: note, tty: newTTY(p)}
+	pa := &parent{p: p, warn: warn, note: note, debug: debug, tty: newTTY(p)}
 	pa.command.over = make(chan struct{})
 	defer pa.close()
 	if err := pa.start(); err != nil {
@@ -165,6 +166,7 @@ func (pa *parent) follow() (int, error) {
 		case r.Awaited != "":
 			pa.note("waiting for another sbx that fills volume " + r.Awaited)
 		case r.Linked && len(fds) > 0:
+			pa.debug(r.Note)
 			if err := pa.network.connect(os.NewFile(uintptr(fds[0]), "link")); err != nil {
 				return 125, fmt.Errorf("network: %w", err)
 			}

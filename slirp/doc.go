@@ -2,7 +2,7 @@
 // into the sandbox and sockets of the host's.
 //
 //	Config    the addresses at both ends              config.go
-//	Connect   makes the link, inside the sandbox      link.go
+//	Connect   makes the link, inside the sandbox      link.go, tap.go
 //	Stack     answers on it, outside                  stack.go
 //	Serve     is the process that does, sbx-net       serve.go, control.go
 //
@@ -16,7 +16,8 @@
 //
 // Connect runs in the sandbox's first process, as root of its user namespace; the packet
 // socket's descriptor is all that leaves the sandbox. Nothing here needs root of the host,
-// /dev/net/tun, or another program.
+// /dev/net/tun, or another program. Where the host refuses a packet socket or a veth pair, there
+// is a tap in their place, for which it must have /dev/net/tun.
 //
 // # What is reachable
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,9 +18,41 @@ var (
 )
 
 // Connect makes the link, in the net namespace of the calling thread, which the goroutine must
-// be locked to, and returns the packet socket at its other end: that lies in a namespace that
-// lives as long as the socket, and that nothing leads to. The caller closes it.
-func Connect(c Config) (*os.File, error) {
+// be locked to, and returns the stack's end of it, which the caller closes: a packet socket, or
+// where this host refuses what that takes, a tap; refusal then says what it said.
+func Connect(c Config) (link *os.File, refusal string, err error) {
+	link, veth := connectVeth(c)
+	if veth == nil || !isRefusal(veth) {
+		return link, "", veth
+	}
+	link, tap := connectTap(c)
+	if tap != nil {
+		return nil, "", &LinkError{veth, tap}
+	}
+	return link, veth.Error(), nil
+}
+
+// isRefusal: a filter around us, a kernel without the module, or no more namespaces.
+func isRefusal(err error) bool {
+	return slices.ContainsFunc([]error{
+		unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.ENODEV, unix.ENOSPC,
+	}, func(refused error) bool { return errors.Is(err, refused) })
+}
+
+// LinkError says that there is no link of either kind.
+type LinkError struct{ Veth, Tap error }
+
+func (e *LinkError) Error() string   { return e.Veth.Error() + "; and a tap: " + e.Tap.Error() }
+func (e *LinkError) Unwrap() []error { return []error{e.Veth, e.Tap} }
+
+// Hint says what helps.
+func (e *LinkError) Hint() string {
+	return "--network none or host; or give the container around sbx a device: --device /dev/net/tun"
+}
+
+// connectVeth makes a veth pair. Its other end lies in a namespace that lives as long as the
+// socket, and that nothing leads to.
+func connectVeth(c Config) (*os.File, error) {
 	here, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("net namespace of the sandbox: %w", err)
@@ -60,7 +93,11 @@ func makeVeth(c Config, there int) (*os.File, error) {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("bring up sbx0: %w", err)
 	}
-	return packetSocket(link.Attrs().Index)
+	f, err := packetSocket(link.Attrs().Index)
+	if err != nil {
+		netlink.LinkDel(link) // or else eth0 is there until the kernel has taken this namespace down
+	}
+	return f, err
 }
 
 // packetSocket reads and writes whole frames, of which the kernel leaves segmentation and

@@ -120,17 +120,27 @@ func (s *Stack) Serve(link *os.File) error {
 	if err != nil {
 		return fmt.Errorf("dup: %w", err)
 	}
+	packets, err := fdbased.IsSocketFD(fd)
+	if err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	mtu := s.config.MTU
+	if !packets {
+		mtu = s.config.TapMTU
+	}
 	ep, err := fdbased.New(&fdbased.Options{
-		FDs: []int{fd}, MTU: uint32(s.config.MTU), EthernetHeader: true, Address: tcpip.LinkAddress(stackMAC[:]),
+		FDs: []int{fd}, MTU: uint32(mtu), EthernetHeader: true, Address: tcpip.LinkAddress(stackMAC[:]),
 		PacketDispatchMode: fdbased.RecvMMsg, GSOMaxSize: 1 << 16, RXChecksumOffload: true,
-		PreConfigured: true, IsPacketSocket: []bool{true},
+		PreConfigured: true, IsPacketSocket: []bool{packets},
 		ProcessorsPerChannel: 1, // with more, packets wait between two threads, as many as come
 	})
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
-	if err := closeLater(fd); err != nil {
-		return fmt.Errorf("link: %w", err)
+	if packets {
+		if err := closeLater(fd); err != nil {
+			return fmt.Errorf("link: %w", err)
+		}
 	}
 	if err := s.ip.CreateNIC(nic, ep); err != nil {
 		return fmt.Errorf("link: %v", err)

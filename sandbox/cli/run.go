@@ -110,7 +110,8 @@ func (r *runArgs) run(args []string) (int, error) {
 	if err := r.makeVolumes(); err != nil {
 		return 0, err
 	}
-	return sandbox.Run(plan, warn, func(text string) { r.app.note("%s", text) })
+	note := func(text string) { r.app.note("%s", text) }
+	return sandbox.Run(plan, warn, note, func(text string) { r.app.debugf("%s", text) })
 }
 
 // finish checks what only all flags together tell, and takes in the arguments.

@@ -11,7 +11,8 @@ import (
 )
 
 // refuse executes the program ARGS[1:] under a filter that answers ENOSYS, or after EPERM=
-// that, to the calls ARGS[0] names, with commas between them. It is a container around sbx.
+// that, to the calls ARGS[0] names, with commas between them; packet is socket(AF_PACKET). It is a container
+// around sbx.
 func refuse(args []string) any {
 	numbers := map[string]uint32{
 		"execveat": unix.SYS_EXECVEAT, "fsopen": unix.SYS_FSOPEN, "mount_setattr": unix.SYS_MOUNT_SETATTR, "openat2": unix.SYS_OPENAT2,
@@ -23,6 +24,16 @@ func refuse(args []string) any {
 	}
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}} // seccomp_data.nr
 	for name := range strings.SplitSeq(names, ",") {
+		if name == "packet" {
+			const domain = 16 // seccomp_data.args[0]
+			filter = append(filter,
+				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 4, K: unix.SYS_SOCKET},
+				unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: domain},
+				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.AF_PACKET},
+				unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ERRNO | uint32(answer)},
+				unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS})
+			continue
+		}
 		filter = append(filter,
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: numbers[name]},
 			unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ERRNO | uint32(answer)})
