@@ -136,7 +136,11 @@ func (s *Stack) answer(question []byte, network string) ([]byte, error) {
 func (s *Stack) answerQuery(f *flow, q *query, question []byte, malformed error, network string) ([]byte, error) {
 	if s.config.Policy.Empty() {
 		f.note(func(r *record) { r.Verdict = "allowed" })
-		return s.dns.exchange(s.ctx, question, network)
+		answer, err := s.dns.exchange(s.ctx, question, network)
+		if err == nil && malformed == nil && q.name != "" {
+			s.pin(q, q.header.ID, answer) // for the log: by which name a flow goes
+		}
+		return answer, err
 	}
 	refuse := func(rule, why string) ([]byte, error) {
 		s.deniedNames.Add(1)

@@ -97,6 +97,7 @@ func (s *Stack) forwardNamed(r *tcp.ForwarderRequest, f *flow, dst netip.AddrPor
 	if err != nil {
 		s.refused(f, err)
 		inside.ep.Abort()
+		inside.ep.Close()
 		if outside != nil {
 			outside.Close()
 		}

@@ -175,7 +175,7 @@ func Name(s string) (string, error) {
 	s = strings.TrimSuffix(s, ".")
 	for i := range len(s) {
 		if s[i] >= 0x80 {
-			return "", errors.New("not ASCII; write the name as DNS has it, xn--...")
+			return "", errors.New("not ASCII; write it as DNS does, with xn-- before it")
 		}
 	}
 	s = strings.ToLower(s)
