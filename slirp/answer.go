@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -62,11 +61,10 @@ func readQuery(b []byte) (q query, err error) {
 	}
 }
 
-// pack writes the question, with another id: who asks knows its own, and might be in league with
-// somebody who guesses answers.
-func (q *query) pack(id uint16) ([]byte, error) {
+// pack writes the question.
+func (q *query) pack() ([]byte, error) {
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
-		ID: id, RecursionDesired: q.header.RecursionDesired, AuthenticData: q.header.AuthenticData, CheckingDisabled: q.header.CheckingDisabled,
+		ID: q.header.ID, RecursionDesired: q.header.RecursionDesired, AuthenticData: q.header.AuthenticData, CheckingDisabled: q.header.CheckingDisabled,
 	})
 	err := errors.Join(b.StartQuestions(), b.Question(q.question))
 	if q.edns {
@@ -138,7 +136,7 @@ func (s *Stack) answerQuery(f *flow, q *query, question []byte, malformed error,
 		f.note(func(r *record) { r.Verdict = "allowed" })
 		answer, err := s.dns.exchange(s.ctx, question, network)
 		if err == nil && malformed == nil && q.name != "" {
-			s.pin(q, q.header.ID, answer) // for the log: by which name a flow goes
+			s.pin(q, answer) // for the log: by which name a flow goes
 		}
 		return answer, err
 	}
@@ -186,8 +184,7 @@ func because(v egress.Verdict) string {
 
 // lookUp asks the host's resolvers, and pins the addresses that they answer with.
 func (s *Stack) lookUp(ctx context.Context, q *query, network string) ([]byte, error) {
-	id := uint16(rand.Uint32())
-	question, err := q.pack(id)
+	question, err := q.pack()
 	if err != nil {
 		return nil, err
 	}
@@ -195,21 +192,17 @@ func (s *Stack) lookUp(ctx context.Context, q *query, network string) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.pin(q, id, answer); err != nil {
-		return nil, err
-	}
-	binary.BigEndian.PutUint16(answer, q.header.ID)
-	return answer, nil
+	return answer, s.pin(q, answer)
 }
 
 var errAnswer = errors.New("the resolver's answer is to another question, or is broken")
 
 // pin notes the addresses of an answer: those of the name that was asked for, and of what it is
 // another name for (CNAME).
-func (s *Stack) pin(q *query, id uint16, answer []byte) error {
+func (s *Stack) pin(q *query, answer []byte) error {
 	var p dnsmessage.Parser
 	h, err := p.Start(answer)
-	if err != nil || !h.Response || h.ID != id {
+	if err != nil || !h.Response || h.ID != q.header.ID {
 		return errAnswer
 	}
 	asked, err := p.AllQuestions()

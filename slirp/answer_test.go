@@ -89,19 +89,19 @@ func TestPinsOfAnAnswer(t *testing.T) {
 		answer []byte
 		want   []string // nil is an answer that is none
 	}{
-		"the name's":         {answerTo(t, &q, 9, record4(t, "www.example.TEST.", "192.0.2.1", 9), record4(t, "www.example.test.", "192.0.2.2", 9)), []string{"192.0.2.1", "192.0.2.2"}},
-		"IPv6, too":          {answerTo(t, &q, 9, record4(t, "www.example.test.", "2001:db8::1", 9)), []string{"2001:db8::1"}},
-		"another's":          {answerTo(t, &q, 9, record4(t, "other.test.", "192.0.2.1", 9)), []string{}},
-		"by another name":    {answerTo(t, &q, 9, record4(t, "b.test.", "192.0.2.1", 9), alias(t, "A.test.", "b.TEST.", 9), alias(t, "www.example.test.", "a.test.", 9)), []string{"192.0.2.1"}},
-		"in a circle":        {answerTo(t, &q, 9, loop...), []string{"192.0.2.1"}},
-		"nothing":            {answerTo(t, &q, 9), []string{}},
-		"another question's": {answerTo(t, &other, 9, record4(t, "www.example.test.", "192.0.2.1", 9)), nil},
+		"the name's":         {answerTo(t, &q, 7, record4(t, "www.example.TEST.", "192.0.2.1", 9), record4(t, "www.example.test.", "192.0.2.2", 9)), []string{"192.0.2.1", "192.0.2.2"}},
+		"IPv6, too":          {answerTo(t, &q, 7, record4(t, "www.example.test.", "2001:db8::1", 9)), []string{"2001:db8::1"}},
+		"another's":          {answerTo(t, &q, 7, record4(t, "other.test.", "192.0.2.1", 9)), []string{}},
+		"by another name":    {answerTo(t, &q, 7, record4(t, "b.test.", "192.0.2.1", 9), alias(t, "A.test.", "b.TEST.", 9), alias(t, "www.example.test.", "a.test.", 9)), []string{"192.0.2.1"}},
+		"in a circle":        {answerTo(t, &q, 7, loop...), []string{"192.0.2.1"}},
+		"nothing":            {answerTo(t, &q, 7), []string{}},
+		"another question's": {answerTo(t, &other, 7, record4(t, "www.example.test.", "192.0.2.1", 9)), nil},
 		"another id":         {answerTo(t, &q, 8, record4(t, "www.example.test.", "192.0.2.1", 9)), nil},
 		"a question":         {ask(t, "www.example.test.", dnsmessage.TypeA), nil},
-		"cut":                {answerTo(t, &q, 9, record4(t, "www.example.test.", "192.0.2.1", 9))[:50], nil},
+		"cut":                {answerTo(t, &q, 7, record4(t, "www.example.test.", "192.0.2.1", 9))[:50], nil},
 	} {
 		s := &Stack{pins: newPins()}
-		err := s.pin(&q, 9, test.answer)
+		err := s.pin(&q, test.answer)
 		if (err != nil) != (test.want == nil) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -115,12 +115,12 @@ func TestPinsOfAnAnswer(t *testing.T) {
 	}
 	s := &Stack{pins: newPins()}
 	s.pins.now = func() time.Time { return time.Unix(0, 0) }
-	s.pin(&q, 9, answerTo(t, &q, 9, alias(t, "www.example.test.", "a.test.", 600), record4(t, "a.test.", "192.0.2.1", 7200)))
+	s.pin(&q, answerTo(t, &q, 7, alias(t, "www.example.test.", "a.test.", 600), record4(t, "a.test.", "192.0.2.1", 7200)))
 	if end := s.pins.ends[netip.MustParseAddr("192.0.2.1")]["www.example.test"]; end != time.Unix(600, 0).Add(pinGrace) {
 		t.Errorf("it holds until %s: longer than the alias", end)
 	}
 	s = &Stack{pins: newPins()}
-	s.pin(&q, 9, answerTo(t, &q, 9, long...))
+	s.pin(&q, answerTo(t, &q, 7, long...))
 	if s.pins.n > maxAliases {
 		t.Errorf("%d pins of a long chain", s.pins.n)
 	}
@@ -150,8 +150,8 @@ func TestReadQuery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent, err := q.pack(0x1234)
-	if err != nil || !bytes.Equal(sent[2:], good[2:]) || sent[0] != 0x12 {
+	sent, err := q.pack()
+	if err != nil || !bytes.Equal(sent, good) {
 		t.Errorf("%q is sent on as %q, %v", good, sent, err)
 	}
 	refused, err := q.reply(dnsmessage.RCodeRefused, "sbx: no")
@@ -177,7 +177,7 @@ func FuzzQuery(f *testing.F) {
 		if err != nil || q.name == "" {
 			return
 		}
-		sent, err := q.pack(1)
+		sent, err := q.pack()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,10 +194,10 @@ func FuzzQuery(f *testing.F) {
 // FuzzAnswer: an answer pins what it has for the name, or nothing.
 func FuzzAnswer(f *testing.F) {
 	q, _ := readQuery(ask(f, "a.test.", dnsmessage.TypeA))
-	f.Add(answerTo(f, &q, 9, alias(f, "a.test.", "b.test.", 9), record4(f, "b.test.", "192.0.2.1", 9)))
+	f.Add(answerTo(f, &q, 7, alias(f, "a.test.", "b.test.", 9), record4(f, "b.test.", "192.0.2.1", 9)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := &Stack{pins: newPins()}
-		s.pin(&q, 9, b)
+		s.pin(&q, b)
 		for a, names := range s.pins.ends {
 			if len(names) != 1 || names["a.test"].IsZero() {
 				t.Errorf("%s is pinned for %v", a, names)
