@@ -29,7 +29,7 @@ func (b *builder) finish(c *command) error {
 		{"enter the inner user namespace", func() error { return b.mapInner(c) }},
 		{"set hostname", b.setHostname},
 		{"bring up the loopback interface", b.loopbackUp},
-		{"connect the network", b.connectNetwork},
+		{"connect the network", func() error { return b.connectNetwork(c) }},
 		{"", b.allowPing},
 		{"", b.setSysctls},
 		{"build root", b.lateSteps},
@@ -148,7 +148,10 @@ func (b *builder) loopbackUp() error {
 }
 
 // connectNetwork makes the link of a private network, and sends its other end to the parent.
-func (b *builder) connectNetwork() error {
+func (b *builder) connectNetwork(c *command) error {
+	if b.p.Driver != nil {
+		return b.awaitDriver(c)
+	}
 	if b.p.Link == nil {
 		return nil
 	}

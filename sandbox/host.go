@@ -30,6 +30,8 @@ type Host struct {
 
 	Networks   []netip.Prefix // of the host's interfaces; not asked where the sandbox has no network of its own
 	Interfaces []string       // their names; asked only where one of them is
+	Program    string         // the path of the one that --network names
+	NoProgram  string         // why it cannot be had
 	Resolv     string         // the text of /etc/resolv.conf
 	Zoneinfo   string         // the directory of the host's time zones
 	Cgroup2    bool           // /sys/fs/cgroup is cgroup v2
@@ -73,6 +75,12 @@ func Probe(data string, spec *Spec) (Host, error) {
 		}
 		if h.Interfaces, err = interfaces(spec.NetworkOptions.Outbound[:]); err != nil {
 			return Host{}, err
+		}
+	}
+	if isProgram(spec.Network) {
+		h.Program, err = userns.FindProgram(spec.Network, "")
+		if err != nil {
+			h.NoProgram = err.Error()
 		}
 	}
 	resolv, err := os.ReadFile("/etc/resolv.conf")

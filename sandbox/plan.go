@@ -21,9 +21,10 @@ type Plan struct {
 	Image      string        `json:"image"`
 	Preset     string        `json:"preset"`
 	Caller     userns.Caller `json:"caller"`
-	Namespaces []string      `json:"namespaces"`     // new ones; the others are the caller's
-	Network    string        `json:"network"`        // none: loopback alone; private: a stack of sbx's own; host
-	Link       *slirp.Config `json:"link,omitempty"` // private
+	Namespaces []string      `json:"namespaces"`       // new ones; the others are the caller's
+	Network    string        `json:"network"`          // none: loopback alone; private: a stack of sbx's own; host; or the program that is the driver
+	Link       *slirp.Config `json:"link,omitempty"`   // private
+	Driver     *Driver       `json:"driver,omitempty"` // slirp4netns, pasta
 	IDs        userns.Map    `json:"ids"`
 	Inner      *userns.Map   `json:"inner,omitempty"` // of the command's own user namespace, over IDs
 	Nested     bool          `json:"nested"`          // the command may make user namespaces

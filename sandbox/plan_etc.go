@@ -142,6 +142,8 @@ func (p *planner) resolvConf() string {
 		servers = []string{p.Link.IPv4.Resolver.String()}
 	case len(spec.DNS) > 0:
 		servers = spec.DNS
+	case p.Driver != nil: // which asks those, too
+		servers = []string{p.Driver.Resolver.String()}
 	}
 	if len(spec.DNSSearch) > 0 {
 		search = spec.DNSSearch

@@ -19,7 +19,7 @@ func (p *planner) namespaces() error {
 		{"pid", "--pid", spec.PID, []string{"", "private", "host"}},
 		{"ipc", "--ipc", spec.IPC, []string{"", "private", "shareable", "none", "host"}},
 		{"uts", "--uts", spec.UTS, []string{"", "private", "host"}},
-		{"net", "--network", p.Network, []string{"none", "private", "host"}},
+		{"net", "--network", p.Network, []string{"none", "private", "host", "slirp4netns", "pasta"}},
 		{"cgroup", "--cgroupns", spec.CgroupNS, []string{"", "private", "host"}},
 	} {
 		if !slices.Contains(ns.modes, ns.mode) {

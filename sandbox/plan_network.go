@@ -13,33 +13,15 @@ import (
 // no program tries in vain what leads nowhere.
 func (p *planner) network() error {
 	if p.Network != "private" {
-		return p.noRules()
+		if err := p.noRules(); err != nil {
+			return err
+		}
+		return p.driver()
 	}
-	o := &p.spec.NetworkOptions
-	ipv6, err := p.hasIPv6()
+	c, err := p.addresses()
 	if err != nil {
 		return err
 	}
-	c := slirp.Default(p.host.Networks, ipv6)
-	if o.CIDR.IsValid() {
-		if i := slices.IndexFunc(p.host.Networks, o.CIDR.Overlaps); i >= 0 {
-			return &Error{
-				Text: "--network: cidr=" + o.CIDR.String() + " overlaps " + p.host.Networks[i].Masked().String() + ", a network of this host",
-				Fix:  "without cidr= one is chosen that is free",
-			}
-		}
-		c.Within(o.CIDR)
-	}
-	if o.MTU > 0 {
-		c.MTU, c.TapMTU = o.MTU, o.MTU
-	}
-	for i, outbound := range o.Outbound {
-		if outbound != "" && !p.mayLeaveFrom(outbound) {
-			return Errorf("--network %s: outbound_addr: %s is no address of this host, and no interface", p.Network, outbound)
-		}
-		[]*slirp.Family{&c.IPv4, &c.IPv6}[i].Outbound = outbound
-	}
-	c.HostLoopback = p.spec.HostLoopback
 	for _, server := range p.spec.DNS {
 		if a, err := netip.ParseAddr(server); err == nil { // else it is none
 			c.Resolvers = append(c.Resolvers, a)
@@ -53,8 +35,38 @@ func (p *planner) network() error {
 	if size > maxRules {
 		return &Error{Text: fmt.Sprintf("--allow, --deny: %d bytes of rules; %d is the most", size, maxRules), Fix: "*.example.com is one rule for all names below it, and 192.0.2.0/24 for all addresses in it"}
 	}
-	p.Link = &c
+	p.Link = c
 	return nil
+}
+
+// addresses are those of the sandbox's network, with what the user says of it.
+func (p *planner) addresses() (*slirp.Config, error) {
+	o := &p.spec.NetworkOptions
+	ipv6, err := p.hasIPv6()
+	if err != nil {
+		return nil, err
+	}
+	c := slirp.Default(p.host.Networks, ipv6)
+	if o.CIDR.IsValid() {
+		if i := slices.IndexFunc(p.host.Networks, o.CIDR.Overlaps); i >= 0 {
+			return nil, &Error{
+				Text: "--network: cidr=" + o.CIDR.String() + " overlaps " + p.host.Networks[i].Masked().String() + ", a network of this host",
+				Fix:  "without cidr= one is chosen that is free",
+			}
+		}
+		c.Within(o.CIDR)
+	}
+	if o.MTU > 0 {
+		c.MTU, c.TapMTU = o.MTU, o.MTU
+	}
+	for i, outbound := range o.Outbound {
+		if outbound != "" && !p.mayLeaveFrom(outbound) {
+			return nil, Errorf("--network %s: outbound_addr: %s is no address of this host, and no interface", p.Network, outbound)
+		}
+		[]*slirp.Family{&c.IPv4, &c.IPv6}[i].Outbound = outbound
+	}
+	c.HostLoopback = p.spec.HostLoopback
+	return &c, nil
 }
 
 // maxRules is what a message to sbx-net has room for.
@@ -62,7 +74,7 @@ const maxRules = 48 << 10
 
 // noRules refuses what only a private network can keep.
 func (p *planner) noRules() error {
-	if p.spec.HostLoopback {
+	if p.spec.HostLoopback && p.Network != "slirp4netns" {
 		return Errorf("--network %s: it has no option host-loopback", p.Network)
 	}
 	var flag string
@@ -78,6 +90,9 @@ func (p *planner) noRules() error {
 	}
 	if p.Network == "host" {
 		return &Error{Text: flag + ": with the host's network nothing goes by way of sbx, which could hold it to a rule, or tell of it", Fix: "--network private"}
+	}
+	if isProgram(p.Network) {
+		return &Error{Text: flag + ": " + p.Network + " knows no such rules, and writes no such file", Fix: "--network private"}
 	}
 	return &Error{Text: fmt.Sprintf("%s: with --network %s nothing goes out of the sandbox", flag, p.Network), Fix: "--network private"}
 }
@@ -109,6 +124,8 @@ func (p *planner) hostAddress() (a netip.Addr, ok bool) {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
 	case p.Link != nil && p.Link.HostLoopback:
 		return p.Link.IPv4.Gateway, true
+	case p.Driver != nil && p.spec.HostLoopback:
+		return p.Driver.Gateway, true
 	}
 	return netip.Addr{}, false
 }

@@ -121,6 +121,9 @@ func (p *Plan) WriteText(w io.Writer) error {
 	if p.Link != nil {
 		p.writeLink(t)
 	}
+	if p.Driver != nil {
+		t.rows("", append([]string{p.Driver.Path}, p.Driver.Args...))
+	}
 	t.row("user ids", mapText(p.IDs.UIDs))
 	t.row("group ids", mapText(p.IDs.GIDs))
 	if p.Inner != nil {

@@ -17,7 +17,7 @@ import (
 // Failure, and nothing more.
 type report struct {
 	Awaited  string   `json:"awaited,omitempty"` // a volume that another sandbox has locked, for a while now
-	Linked   bool     `json:"linked,omitempty"`  // with the descriptor of a packet socket or a tap,
+	Linked   bool     `json:"linked,omitempty"`  // with the descriptor of a packet socket or a tap, or for a driver a pidfd of the command,
 	Note     string   `json:"note,omitempty"`    // and which of them it is, for --debug
 	Started  bool     `json:"started,omitempty"`
 	Warnings []string `json:"warnings,omitempty"` // with Started

@@ -27,7 +27,8 @@ type parent struct {
 	command commandHandle
 	tty     *tty           // nil unless the command has a terminal,
 	stdio   *stdioFiles    // or else these
-	network *network       // nil unless it is private
+	network *network       // nil unless it is private,
+	driver  *driver        // or a program
 	copies  sync.WaitGroup // of what it writes
 	unread  atomic.Bool    // some of that, when the command had ended
 	ended   bool           // by itself: none of its processes lives
@@ -138,6 +139,9 @@ func (p *Plan) cloneFlags() uintptr {
 // to end, and has a time limit, whatever it still waits for.
 func (pa *parent) wait() (int, error) {
 	status, err := pa.follow()
+	if pa.driver != nil {
+		pa.driver.stopped.Store(true)
+	}
 	if pa.network != nil {
 		pa.network.stop()
 	}
@@ -165,6 +169,10 @@ func (pa *parent) follow() (int, error) {
 			return r.Failure.Exit, pa.explain(r.Failure)
 		case r.Awaited != "":
 			pa.note("waiting for another sbx that fills volume " + r.Awaited)
+		case r.Linked && len(fds) > 0 && pa.p.Driver != nil:
+			if err := pa.startDriver(fds[0]); err != nil {
+				return 125, fmt.Errorf("network: %w", err)
+			}
 		case r.Linked && len(fds) > 0:
 			pa.debug(r.Note)
 			if err := pa.network.connect(os.NewFile(uintptr(fds[0]), "link")); err != nil {
@@ -268,6 +276,9 @@ func (pa *parent) warnOf(err error) {
 func (pa *parent) close() {
 	if pa.network != nil {
 		pa.network.close()
+	}
+	if pa.driver != nil {
+		pa.driver.close()
 	}
 	if pa.tty != nil {
 		pa.tty.restore()

@@ -41,7 +41,7 @@ type Spec struct {
 	IPC      string // private, shareable, none (no /dev/shm), host
 	UTS      string // private, host
 	CgroupNS string // private, host
-	Network  string // none, private, host
+	Network  string // none, private, host, slirp4netns, pasta
 	// HostLoopback lets a private network reach the host's loopback, as the gateway.
 	HostLoopback   bool
 	NetworkOptions NetworkOptions
@@ -134,6 +134,7 @@ type NetworkOptions struct {
 	CIDR     netip.Prefix // the sandbox's IPv4 network; the zero one is left to us
 	IPv6     *bool        // nil: where the host has it
 	Outbound [2]string    // IPv4, IPv6: the address or the interface of the host's that flows leave from
+	Args     []string     // pasta's own, but for --map-gw, which is podman's for leaving --no-map-gw out
 }
 
 // HostEntry is one --add-host: a line of /etc/hosts.

@@ -67,7 +67,7 @@ func userName(uid uint32) (string, error) {
 	if name := nameIn(string(passwd), number); name != "" {
 		return name, nil
 	}
-	if getent, err := findProgram("getent"); err == nil {
+	if getent, err := FindProgram("getent", ""); err == nil {
 		line, _ := exec.Command(getent, "passwd", number).Output()
 		if name := nameIn(string(line), number); name != "" {
 			return name, nil

@@ -17,8 +17,9 @@ func programDirs() []string {
 	return []string{"/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/run/wrappers/bin"}
 }
 
-// findProgram returns the path of a program of the host's. The error is a RefusedError.
-func findProgram(name string) (string, error) {
+// FindProgram returns the path of a program of the host's. The error is a RefusedError, with fix
+// for where it is not installed.
+func FindProgram(name, fix string) (string, error) {
 	for _, dir := range programDirs() {
 		path := filepath.Join(dir, name)
 		var st unix.Stat_t
@@ -30,8 +31,10 @@ func findProgram(name string) (string, error) {
 		}
 		return path, nil
 	}
-	return "", &RefusedError{Cause: name + " is not installed", Fix: "as root: apt install uidmap (other systems: shadow-utils, shadow-uidmap)"}
+	return "", &RefusedError{Cause: name + " is not installed", Fix: fix}
 }
+
+const installUidmap = "as root: apt install uidmap (other systems: shadow-utils, shadow-uidmap)"
 
 // helpersWork asks whatever would keep newuidmap and newgidmap from getting their rights
 // (execve(2)): they would fail with EPERM and not say why.
@@ -44,7 +47,7 @@ func helpersWork() error {
 		cap  uintptr
 		word string
 	}{{"newuidmap", unix.CAP_SETUID, "CAP_SETUID"}, {"newgidmap", unix.CAP_SETGID, "CAP_SETGID"}} {
-		path, err := findProgram(helper.name)
+		path, err := FindProgram(helper.name, installUidmap)
 		if err != nil {
 			return err
 		}
@@ -134,7 +137,7 @@ type helper struct {
 }
 
 func startHelper(name string, pid int, ids []ID) (*helper, error) {
-	path, err := findProgram(name)
+	path, err := FindProgram(name, installUidmap)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func subordinate(uid uint32, name string) (uids, gids []ID, err error) {
 // GETSUBIDS and PATH lead.
 func askGetsubids(uid int, name string) (u, g []idtools.SubIDRange, err error) {
 	const variable = "GETSUBIDS"
-	path, err := findProgram("getsubids")
+	path, err := FindProgram("getsubids", installUidmap)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -68,7 +68,7 @@ func TestMistakes(t *testing.T) {
 		{"run -p 80:80 x", "sbx: run: --publish: ports and networks of several sandboxes are not built into this version of sbx\nsbx: hint: with --network host the sandbox's ports are the host's\n"},
 		{"run --name ../../x x", "sbx: run: --name: sandboxes with names are not built into this version of sbx\n"},
 		{"run --pod p x", "sbx: run: --pod: there are no pods\n"},
-		{"run --network wibble x", "sbx: run: --network: wibble: only private, none and host are built into this version of sbx\n"},
+		{"run --network wibble x", "sbx: run: --network: wibble: only private, none, host, slirp4netns and pasta are built into this version of sbx\n"},
 		{"run --ipc container:x x", "sbx: run: --ipc: container:x: joining a namespace is not built into this version of sbx\n"},
 		{"run --tty=perhaps x", "sbx: run: --tty: perhaps: neither true nor false\n"},
 		{"run --privileged --preset untrusted x", "sbx: run: --privileged and --preset untrusted exclude each other\n"},

@@ -19,9 +19,9 @@ func (a *runArgs) setNetwork(s string) error {
 		return nil
 	case "bridge": // podman's network by default: one sandbox alone, with the way out
 		mode = "private"
-	case "none", "host", "private":
+	case "none", "host", "private", "slirp4netns", "pasta":
 	default:
-		return &usageError{msg: fmt.Sprintf("%s: only private, none and host are built into this version of sbx", quoteArg(s))}
+		return &usageError{msg: fmt.Sprintf("%s: only private, none, host, slirp4netns and pasta are built into this version of sbx", quoteArg(s))}
 	}
 	if a.spec.Network != "" && a.spec.Network != mode {
 		return fmt.Errorf("%s: already %s", mode, a.spec.Network)
@@ -30,8 +30,10 @@ func (a *runArgs) setNetwork(s string) error {
 	switch {
 	case !hasOptions:
 		return nil
-	case mode == "private":
+	case mode == "private", mode == "slirp4netns":
 		return a.setNetworkOptions(mode, options)
+	case mode == "pasta":
+		return a.setPastaArgs(options)
 	}
 	return fmt.Errorf("%s: %s has no options", quoteArg(s), mode)
 }
