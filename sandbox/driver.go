@@ -38,16 +38,14 @@ func (pa *parent) startDriver(command int) error {
 		return err
 	}
 	pa.debug("the network is " + pa.p.Driver.Path)
-	// The net namespace may be an inner user namespace's; its ids are not the caller's, the outer's are.
-	user, net := fmt.Sprintf("/proc/%d/ns/user", pa.child.Pid), fmt.Sprintf("/proc/%d/ns/net", pid)
 	d := &driver{says: -1, ended: make(chan struct{})}
 	pa.driver = d
 	defer os.Remove(pidFile(pa.p))
-	ready, err := d.start(pa.p, user, net)
-	defer ready.Close() // nil, too
+	ready, err := d.start(pa.p, pa.child.Pid, pid)
 	if err != nil {
 		return err
 	}
+	defer ready.Close()
 	go pa.watchDriver(d)
 	if err := d.await(ready, pa.reports); err != nil {
 		d.stopped.Store(true)
@@ -86,21 +84,24 @@ func pidOf(pidfd int) (int, error) {
 	return pid, nil
 }
 
-// start starts the program, and returns what can be read from when it is ready.
-func (d *driver) start(p *Plan, user, net string) (ready *os.File, err error) {
+// start starts the program, and returns what can be read from when it is ready. The command's net
+// namespace may be an inner user namespace's, whose root is not the caller; the program enters
+// the outer one, sbx-init's.
+func (d *driver) start(p *Plan, sbxInit, command int) (ready *os.File, err error) {
 	var says [2]int
 	if err := unix.Pipe2(says[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
 	}
 	defer unix.Close(says[1])
 	d.says = says[0]
+	user := fmt.Sprintf("/proc/%d/ns/user", sbxInit)
 	args, files := append([]string{p.Network}, p.Driver.Args...), []int{userns.DevNull, userns.DevNull, says[1]}
 	if p.Network == "pasta" {
 		if ready, err = makeFIFO(pidFile(p)); err != nil {
 			return nil, err
 		}
-		args = append(args, "--pid", pidFile(p), "--userns", user, "--netns", net)
-		return ready, d.spawn(p.Driver.Path, args, files)
+		args = append(args, "--pid", pidFile(p), "--userns", user, "--netns", fmt.Sprintf("/proc/%d/ns/net", command))
+		return closeOn(ready, d.spawn(p.Driver.Path, args, files))
 	}
 	ready, readyW, err := os.Pipe()
 	if err != nil {
@@ -114,8 +115,16 @@ func (d *driver) start(p *Plan, user, net string) (ready *os.File, err error) {
 	}
 	defer lifeR.Close()
 	d.life = life
-	args = append(args, "--ready-fd=3", "--exit-fd=4", "--userns-path="+user, "--netns-type=path", net, "tap0")
-	return ready, d.spawn(p.Driver.Path, args, append(files, int(readyW.Fd()), int(lifeR.Fd())))
+	args = append(args, "--ready-fd=3", "--exit-fd=4", "--userns-path="+user, strconv.Itoa(command), "tap0")
+	return closeOn(ready, d.spawn(p.Driver.Path, args, append(files, int(readyW.Fd()), int(lifeR.Fd()))))
+}
+
+func closeOn(f *os.File, err error) (*os.File, error) {
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func (d *driver) spawn(path string, args []string, files []int) error {
@@ -172,16 +181,21 @@ func (d *driver) await(ready, reports *os.File) error {
 	}
 }
 
-// lastWords are the last line that the program has written, behind a colon.
+// lastWords are the last lines that the program has written, behind a colon.
 func (d *driver) lastWords() string {
 	text := make([]byte, 64<<10) // what a pipe holds
 	n, _ := unix.Read(d.says, text)
-	lines := strings.Split(strings.TrimSpace(string(text[:max(0, n)])), "\n")
-	last := lines[len(lines)-1]
-	if last == "" {
+	var lines []string
+	for line := range strings.Lines(string(text[:max(0, n)])) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "Failed to send ") { // to the host's syslog
+			lines = append(lines, line[:min(len(line), 200)])
+		}
+	}
+	if len(lines) == 0 {
 		return ""
 	}
-	return ": " + OneLine(last[:min(len(last), 300)])
+	return ": " + OneLine(strings.Join(lines[max(0, len(lines)-3):], "; "))
 }
 
 // close ends the program and waits for that.
