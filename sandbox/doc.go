@@ -14,7 +14,8 @@
 //	│                        typed and printed, waits, removes the run's directory
 //	│
 //	├─ sbx-net               with a private network: its TCP/IP stack, in the host's namespaces.
-//	│                        network.go, and package slirp. It dies with sbx, too
+//	│                        network.go, and package slirp. It dies with sbx, too; and so does
+//	│                        slirp4netns or pasta, with --network of that name: driver.go
 //	│
 //	└─ sbx-init              clone: new user, mount, pid, ipc, uts, net, cgroup namespaces.
 //	   │                     First of its pid namespace, and alone in it: its death, by
@@ -36,9 +37,11 @@
 //	sbx-init -> sbx      descriptor 4: one report that the command runs, with a pidfd of it and
 //	                     the master of its terminal; one of how it ended; or one failure; and
 //	                     before that, that it waits for a volume, and the link of a private
-//	                     network, a packet socket (report.go)
+//	                     network, a packet socket or a tap (report.go)
 //	sbx -> sbx-net       descriptor 3: the addresses, ports and rules, then that link
 //	sbx-net -> sbx       that it is ready, or why not (slirp/control.go)
+//	sbx -> sbx-init      with slirp4netns or pasta, on descriptor 4: a byte, when that is ready, for
+//	                     a pidfd of the command's process in the place of the link (driver.go)
 //	command -> sbx-init  a byte, when /proc is mounted and the inner user namespace is there
 //	sbx-init -> command  a byte, when the root is complete: go on, and execute
 //
