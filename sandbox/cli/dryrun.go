@@ -13,6 +13,7 @@ import (
 
 // printPlan is --dry-run: it prints the plan that would be run.
 func (r *runArgs) printPlan(plan *sandbox.Plan) error {
+	plan.NoteLink()
 	if r.format == "json" {
 		return r.app.printJSON(plan)
 	}
