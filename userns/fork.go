@@ -72,6 +72,15 @@ func runCalls(calls []call, report int) {
 			}
 			continue
 		}
+		if c.kind == spawning {
+			s := c.sibling
+			pid, errno := cloneShared(s.flags, s.top, nil, s.calls, s.report)
+			if errno != 0 {
+				fail(report, i, syscall.Errno(errno))
+			}
+			*c.out = Result(pid)
+			continue
+		}
 		args := c.args
 		for j := range args {
 			if c.from[j] != nil {

@@ -89,15 +89,41 @@ func ownIDs(path string) ([]ID, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []ID
-	for line := range strings.Lines(string(text)) {
-		var inside, outside, size uint32
-		if _, err := fmt.Sscan(line, &inside, &outside, &size); err != nil {
-			return nil, fmt.Errorf("%s: %q: %w", path, line, err)
+	ids, err := parseMap(string(text))
+	for i := range ids {
+		ids[i].Outside = ids[i].Inside
+	}
+	return ids, err
+}
+
+// parseMap reads the text of uid_map or gid_map.
+func parseMap(text string) (ids []ID, err error) {
+	for line := range strings.Lines(text) {
+		var id ID
+		if _, err := fmt.Sscan(line, &id.Inside, &id.Outside, &id.Size); err != nil {
+			return nil, fmt.Errorf("id map: %q: %w", line, err)
 		}
-		ids = append(ids, ID{inside, inside, size})
+		ids = append(ids, id)
 	}
 	return ids, nil
+}
+
+// In is the map over another namespace: outside are its ids now, in the place of the ids that
+// both have from the namespace around. What the other one does not have is left out.
+func (m Map) In(outer Map) Map {
+	return Map{UIDs: in(m.UIDs, outer.UIDs), GIDs: in(m.GIDs, outer.GIDs)}
+}
+
+func in(ids, outer []ID) (over []ID) {
+	for _, id := range ids {
+		for _, o := range outer {
+			first, end := max(id.Outside, o.Outside), min(id.end(), o.end())
+			if first < end {
+				over = append(over, ID{Inside: id.Inside + first - id.Outside, Outside: o.Inside + first - o.Outside, Size: end - first})
+			}
+		}
+	}
+	return over
 }
 
 // Text is the map as it is written to uid_map or gid_map.

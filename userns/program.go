@@ -32,6 +32,16 @@ type call struct {
 	from [6]*Result // where it is set, it is the argument
 	out  *Result
 	kind kind
+
+	sibling *sibling // spawning
+}
+
+// sibling is what a program spawns beside itself.
+type sibling struct {
+	flags  uintptr
+	top    *byte // of its stack
+	calls  []call
+	report int
 }
 
 type kind uint8
@@ -39,10 +49,11 @@ type kind uint8
 const (
 	must kind = iota
 	try
-	sealing // another way to the same end is known
-	await   // end of file is a failure: who was to write is gone
-	execute // on "no such file" or "permission denied" the next exec is tried
-	reaping // the rest of the program runs in a child; this process reaps for it
+	sealing  // another way to the same end is known
+	await    // end of file is a failure: who was to write is gone
+	execute  // on "no such file" or "permission denied" the next exec is tried
+	reaping  // the rest of the program runs in a child; this process reaps for it
+	spawning // another program runs in a process beside this one, with the same parent
 )
 
 // Result is what a call will have returned, to be used as an argument of later calls.
@@ -142,6 +153,17 @@ func (p *Program) execFile(file *Result, argv, env []string) error {
 // its own, and ends as the child ends: with its status, or 128 and its signal.
 func (p *Program) Reap() { p.calls = append(p.calls, call{name: "fork", kind: reaping}) }
 
+// spawn appends a clone(2): the other program runs in a process of its own, in new namespaces,
+// with the parent of this one for its parent. The result is its process id.
+func (p *Program) spawn(other *Program, flags uintptr, stack []byte, report int) *Result {
+	out := new(Result)
+	p.calls = append(p.calls, call{name: "clone", kind: spawning, out: out, sibling: &sibling{
+		flags: flags | unix.CLONE_VM | unix.CLONE_PARENT, top: top(stack), calls: other.calls, report: report,
+	}})
+	p.keep = append(p.keep, other, stack)
+	return out
+}
+
 // CallError says which call of a Program the kernel refused.
 type CallError struct {
 	Name string // as given to Do
@@ -177,33 +199,46 @@ func (p *Program) Spawn(flags uintptr) (*Child, error) {
 const childStack = 8 << 10
 
 func (p *Program) fork(flags uintptr, stack []byte) (*Child, error) {
-	var report [2]int
-	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("pipe: %w", err)
+	errs, report, err := p.reportPipe()
+	if err != nil {
+		return nil, err
 	}
-	if p.ReportAbove > report[1] {
-		high, err := unix.FcntlInt(uintptr(report[1]), unix.F_DUPFD_CLOEXEC, p.ReportAbove)
-		unix.Close(report[1])
-		if err != nil {
-			unix.Close(report[0])
-			return nil, fmt.Errorf("dup: %w", err)
-		}
-		report[1] = high
-	}
-	defer unix.Close(report[1])
-	var top *byte
-	if stack != nil {
-		top = &stack[len(stack)-16-int(uintptr(unsafe.Pointer(&stack[0]))%16)] // aligned, as both processors want it
-	}
+	defer unix.Close(report)
 	pidfd := int32(-1)
 	syscall.ForkLock.Lock()
-	pid, errno := fork(flags, top, &pidfd, p.calls, report[1])
+	pid, errno := fork(flags, top(stack), &pidfd, p.calls, report)
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
-		unix.Close(report[0])
+		unix.Close(errs)
 		return nil, &CallError{Name: "clone", Err: errno}
 	}
-	return &Child{int(pid), int(pidfd), report[0], p, stack}, nil
+	return &Child{int(pid), int(pidfd), errs, p, stack}, nil
+}
+
+// reportPipe makes the pipe on which a child reports a failure.
+func (p *Program) reportPipe() (errs, report int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return -1, -1, fmt.Errorf("pipe: %w", err)
+	}
+	if p.ReportAbove > ends[1] {
+		high, err := unix.FcntlInt(uintptr(ends[1]), unix.F_DUPFD_CLOEXEC, p.ReportAbove)
+		unix.Close(ends[1])
+		if err != nil {
+			unix.Close(ends[0])
+			return -1, -1, fmt.Errorf("dup: %w", err)
+		}
+		ends[1] = high
+	}
+	return ends[0], ends[1], nil
+}
+
+// top is where a stack begins, aligned as both processors want it; nil without one.
+func top(stack []byte) *byte {
+	if stack == nil {
+		return nil
+	}
+	return &stack[len(stack)-16-int(uintptr(unsafe.Pointer(&stack[0]))%16)]
 }
 
 // Executed waits until the child has executed something, and returns nil; or until

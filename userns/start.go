@@ -17,6 +17,7 @@ type Stage struct {
 	Name   string   // argv[0]: a row of the table in main.go
 	Flags  uintptr  // the namespaces it gets beside its user namespace, CLONE_NEW*
 	Caller Caller   // who starts it
+	Outer  *Outer   // where, nil where the caller is
 	Map    Map      // the ids of its namespace
 	Env    []string // nothing is inherited
 	// Slack is how late the timers of its threads may be, 0 as late as the caller's
@@ -56,7 +57,7 @@ func (s *Stage) StartWith(message func() ([]byte, error)) (*Child, error) {
 
 // start tells what the kernel refused the stage before it was sbx, and any other failure.
 func (s *Stage) start(seal func(*Program) (*Result, io.Closer, error), message func() ([]byte, error)) (child *Child, refused, err error) {
-	child, pw, refused := s.spawn(seal)
+	child, pw, refused := s.spawn(seal, func() { message() })
 	if refused != nil {
 		return nil, refused, nil
 	}
@@ -71,7 +72,7 @@ func (s *Stage) start(seal func(*Program) (*Result, io.Closer, error), message f
 }
 
 // spawn executes sbx as the stage. It returns the other end of the stage's descriptor 3.
-func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, *os.File, error) {
+func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error), meanwhile func()) (*Child, *os.File, error) {
 	p := new(Program)
 	p.Do("capset", unix.SYS_CAPSET, Bytes(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}), allCaps())
 	// The ids are unmapped here; capabilities are ambient, and exec keeps those (capabilities(7)).
@@ -107,7 +108,12 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 		pw.Close()
 		return nil, nil, err
 	}
-	child, err := p.Spawn(unix.CLONE_NEWUSER | s.Flags)
+	var child *Child
+	if s.Outer == nil {
+		child, err = p.Spawn(unix.CLONE_NEWUSER | s.Flags)
+	} else {
+		child, err = s.gate(p, unix.CLONE_NEWUSER|s.Flags, meanwhile)
+	}
 	if err != nil {
 		pw.Close()
 		return nil, nil, err
@@ -118,7 +124,10 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error)) (*Child, 
 // brief maps the ids of the stage and sends it the message. One that has given up and ended
 // by then is started all the same: it says why in its own way.
 func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)) (refused, err error) {
-	mapping := s.Map.begin(child.Pid, s.Caller)
+	var mapping mapping
+	if !s.Outer.between() {
+		mapping = s.Map.begin(child.Pid, s.Caller)
+	}
 	text, err := message()
 	refused = child.Executed()
 	if refused == nil && err == nil {
