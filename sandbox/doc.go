@@ -36,8 +36,8 @@
 //	sbx -> sbx-init      descriptor 3: the Plan (wire.go), when the ids are mapped
 //	sbx-init -> sbx      descriptor 4: one report that the command runs, with a pidfd of it and
 //	                     the master of its terminal; one of how it ended; or one failure; and
-//	                     before that, that it waits for a volume, and the link of a private
-//	                     network, a packet socket or a tap (report.go)
+//	                     before that, that it waits for a volume, the net namespace of a sandbox
+//	                     with a name, and the link of a private network, a packet socket or a tap (report.go)
 //	sbx -> sbx-net       descriptor 3: the addresses, ports and rules, then that link
 //	sbx-net -> sbx       that it is ready, or why not (slirp/control.go)
 //	sbx -> sbx-init      with slirp4netns or pasta, on descriptor 4: a byte, when that is ready, for
@@ -51,4 +51,7 @@
 // Where the command could turn that against the mounts (CAP_SYS_ADMIN), or wants other ids
 // (--userns keep-id), it gets an inner one, in which every mount is locked and ids are
 // named anew. Neither lets further ones be made, unless the plan says nested.
+//
+// Around the outer one of a sandbox with a name there is another, in which no process stays: who
+// joins its network has an outer one in there, too, beside it. See join.go.
 package sandbox

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func (b *builder) finish(c *command) error {
 		{"bring up the loopback interface", b.loopbackUp},
 		{"connect the network", func() error { return b.connectNetwork(c) }},
 		{"", b.allowPing},
+		{"", b.allowJoin},
 		{"", b.setSysctls},
 		{"build root", b.lateSteps},
 		{"change root", b.pivot},
@@ -181,6 +183,28 @@ func (b *builder) allowPing() error {
 	defer f.Close()
 	_, err = fmt.Fprintln(f, 0, lastGroup(b.p.IDs.GIDs))
 	return err
+}
+
+// allowJoin opens the ports of a sandbox with a name to everybody in its network: who joins has
+// no capability over it. And it tells the parent of the network.
+func (b *builder) allowJoin() error {
+	if b.p.Name == "" || !b.p.has("net") {
+		return nil
+	}
+	// As above: where /proc/sys is read-only, ports below 1024 want CAP_NET_BIND_SERVICE.
+	if f, err := b.tree.openFlags("/proc/sys/net/ipv4/ip_unprivileged_port_start", unix.O_WRONLY|unix.O_TRUNC, 0); err == nil {
+		_, err = f.WriteString("0")
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	net, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	return send(b.up, report{Net: true}, int(net.Fd()))
 }
 
 // lastGroup is the id that stands for the highest one outside, where the kernel compares

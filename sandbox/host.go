@@ -32,6 +32,7 @@ type Host struct {
 	Interfaces []string       // their names; asked only where one of them is
 	Program    string         // the path of the one that --network names
 	NoProgram  string         // why it cannot be had
+	Joined     *Joined        // what container: or ns: of the network leads to
 	Resolv     string         // the text of /etc/resolv.conf
 	Zoneinfo   string         // the directory of the host's time zones
 	Cgroup2    bool           // /sys/fs/cgroup is cgroup v2
@@ -69,7 +70,11 @@ func Probe(data string, spec *Spec) (Host, error) {
 	if h.UpperTmpfs, err = upperRefused(data); err != nil {
 		return Host{}, err
 	}
-	if spec.Network != "none" && spec.Network != "host" {
+	if joins(spec.Network) {
+		if h.Joined, err = findJoined(filepath.Dir(h.RunDir), spec.Network); err != nil {
+			return Host{}, err
+		}
+	} else if spec.Network != "none" && spec.Network != "host" {
 		if h.Networks, err = networks(); err != nil {
 			return Host{}, err
 		}

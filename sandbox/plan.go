@@ -18,13 +18,16 @@ import (
 // All of it is exported: what is not, neither travels nor is printed.
 type Plan struct {
 	ID         string        `json:"id"`
+	Name       string        `json:"name,omitempty"` // others join it by that
 	Image      string        `json:"image"`
 	Preset     string        `json:"preset"`
 	Caller     userns.Caller `json:"caller"`
 	Namespaces []string      `json:"namespaces"`       // new ones; the others are the caller's
-	Network    string        `json:"network"`          // none: loopback alone; private: a stack of sbx's own; host; or the program that is the driver
+	Network    string        `json:"network"`          // none: loopback alone; private: a stack of sbx's own; host; the program that is the driver; or see Join
 	Link       *slirp.Config `json:"link,omitempty"`   // private
 	Driver     *Driver       `json:"driver,omitempty"` // slirp4netns, pasta
+	Join       *Join         `json:"join,omitempty"`   // container:NAME, ns:PATH: a net namespace of others
+	Around     *userns.Map   `json:"around,omitempty"` // of a user namespace around that of IDs, which others may join
 	IDs        userns.Map    `json:"ids"`
 	Inner      *userns.Map   `json:"inner,omitempty"` // of the command's own user namespace, over IDs
 	Nested     bool          `json:"nested"`          // the command may make user namespaces
@@ -38,6 +41,12 @@ type Plan struct {
 	Parent     Parent        `json:"parent"`
 	Notes      []string      `json:"notes,omitempty"`    // fallbacks that this host forces
 	Warnings   []string      `json:"warnings,omitempty"` // what the user asked for and will miss
+}
+
+// Join is a net namespace of others.
+type Join struct {
+	Path  string `json:"path"`  // leads there, if it still
+	Inode uint64 `json:"inode"` // has that number
 }
 
 // Command is what the last stage becomes.

@@ -85,10 +85,17 @@ func hostsFlag(spec *Spec) string {
 	return whose(len(spec.AddHosts) > 0, "--add-host")
 }
 
-// hostsFile says what sbx and the user know, and then what --hosts-file says: of two lines
-// for a name, the first counts. The host has a name where the sandbox may reach it.
+// hostsFile says what the other sandbox's does, or what sbx and the user know, and then what
+// --hosts-file says: of two lines for a name, the first counts. The host has a name where the sandbox may reach it.
 func (p *planner) hostsFile() (string, error) {
 	var text strings.Builder
+	if j := p.host.Joined; j != nil && j.Hosts != nil {
+		text.WriteString(*j.Hosts)
+		if p.has("uts") {
+			fmt.Fprintf(&text, "127.0.0.1\t%s\n", p.Hostname)
+		}
+		return text.String(), nil
+	}
 	text.WriteString("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain ip6-localhost ip6-loopback\n")
 	host, reachable := p.hostAddress()
 	for _, h := range p.spec.AddHosts {
@@ -119,10 +126,13 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// resolvConf is the host's where the sandbox shares its network; a private one's names the
+// resolvConf is the host's where the sandbox shares its network, or that of another sandbox; a private one's names the
 // stack, which asks the host's; without a network it names nobody. What the user says replaces it line by line, as with podman.
 func (p *planner) resolvConf() string {
 	spec := p.spec
+	if j := p.host.Joined; j != nil && j.Resolv != nil {
+		return *j.Resolv
+	}
 	var servers, search, options []string
 	if p.Network != "none" {
 		for line := range strings.Lines(p.host.Resolv) {

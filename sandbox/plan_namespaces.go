@@ -11,6 +11,10 @@ import (
 func (p *planner) namespaces() error {
 	spec := p.spec
 	p.Network = cmp.Or(spec.Network, p.preset.Network)
+	net := p.Network
+	if joins(net) {
+		net = "host" // it is no new one
+	}
 	p.Namespaces = []string{"user", "mnt"}
 	for _, ns := range []struct {
 		name, flag, mode string
@@ -19,7 +23,7 @@ func (p *planner) namespaces() error {
 		{"pid", "--pid", spec.PID, []string{"", "private", "host"}},
 		{"ipc", "--ipc", spec.IPC, []string{"", "private", "shareable", "none", "host"}},
 		{"uts", "--uts", spec.UTS, []string{"", "private", "host"}},
-		{"net", "--network", p.Network, []string{"none", "private", "host", "slirp4netns", "pasta"}},
+		{"net", "--network", net, []string{"none", "private", "host", "slirp4netns", "pasta"}},
 		{"cgroup", "--cgroupns", spec.CgroupNS, []string{"", "private", "host"}},
 	} {
 		if !slices.Contains(ns.modes, ns.mode) {
@@ -56,7 +60,11 @@ func (p *planner) sysctls() error {
 			return Errorf("--sysctl %s: it is not part of a namespace, so it belongs to the whole host", kv.Key)
 		}
 		if !p.has(ns) {
-			return Errorf("--sysctl %s: the sandbox shares the %s namespace of the host", kv.Key, ns)
+			whose := "the host"
+			if ns == "net" && joins(p.Network) {
+				whose = "others"
+			}
+			return Errorf("--sysctl %s: the sandbox shares the %s namespace of %s", kv.Key, ns, whose)
 		}
 		if path.Clean("/"+strings.ReplaceAll(name, ".", "/")) != "/"+strings.ReplaceAll(name, ".", "/") {
 			return Errorf("--sysctl %s: not a name", kv.Key)

@@ -5,13 +5,23 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
+	"sbx/sandbox/policy"
 	"sbx/slirp"
 	"sbx/slirp/egress"
+	"sbx/userns"
 )
 
 // network works out the addresses of a private network. It has IPv6 where the host has, so that
 // no program tries in vain what leads nowhere.
 func (p *planner) network() error {
+	if joins(p.Network) {
+		return p.join()
+	}
+	if p.Name != "" && p.has("net") {
+		p.Around = &userns.Map{UIDs: slices.Clone(p.IDs.UIDs), GIDs: slices.Clone(p.IDs.GIDs)}
+	}
 	if p.Network != "private" {
 		if err := p.noRules(); err != nil {
 			return err
@@ -88,6 +98,9 @@ func (p *planner) noRules() error {
 	default:
 		return nil
 	}
+	if joins(p.Network) {
+		return Errorf("%s: with --network %s, the network is that of others, and so are its rules", flag, p.Network)
+	}
 	if p.Network == "host" {
 		return &Error{Text: flag + ": with the host's network nothing goes by way of sbx, which could hold it to a rule, or tell of it", Fix: "--network private"}
 	}
@@ -120,7 +133,7 @@ func (p *planner) mayLeaveFrom(outbound string) bool {
 // hostAddress is the host as the sandbox reaches it, if it does.
 func (p *planner) hostAddress() (a netip.Addr, ok bool) {
 	switch {
-	case p.Network == "host":
+	case p.Network == "host", p.host.Joined != nil && p.host.Joined.Own:
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
 	case p.Link != nil && p.Link.HostLoopback:
 		return p.Link.IPv4.Gateway, true
@@ -128,4 +141,57 @@ func (p *planner) hostAddress() (a netip.Addr, ok bool) {
 		return p.Driver.Gateway, true
 	}
 	return netip.Addr{}, false
+}
+
+// join takes the net namespace of others. The ids are those that the user namespace around it has.
+func (p *planner) join() error {
+	spec, found := p.spec, p.host.Joined
+	if found == nil {
+		return Errorf("bug in sbx: nobody has looked for --network %s", p.Network)
+	}
+	if err := p.noRules(); err != nil {
+		return err
+	}
+	if container(p.Network) {
+		for _, f := range []struct {
+			flag  string
+			given bool
+		}{
+			{"--dns", len(spec.DNS) > 0},
+			{"--dns-search", len(spec.DNSSearch) > 0},
+			{"--dns-option", len(spec.DNSOptions) > 0},
+			{"--add-host", len(spec.AddHosts) > 0},
+			{"--hosts-file", spec.HostsFile != ""},
+		} {
+			if f.given {
+				return Errorf("%s: with --network %s, that is the other sandbox's", f.flag, p.Network)
+			}
+		}
+	}
+	if found.Own {
+		p.note("--network " + p.Network + " is the network of the host")
+		return nil
+	}
+	p.Join = &Join{found.Path, found.Inode}
+	const overNetwork = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
+	if _, caps, err := policy.Caps(policy.Preset{}, spec.Security.CapAdd, nil); err == nil && caps&overNetwork != 0 {
+		p.warn("--cap-add: CAP_NET_ADMIN and CAP_NET_RAW do not hold over the network of others")
+	}
+	if found.Around == nil {
+		return nil
+	}
+	p.Around = found.Around
+	had := userns.Size(p.IDs.UIDs)
+	p.IDs = p.IDs.Within(*p.Around)
+	const fix = "unshare --map-root-user --map-auto --net"
+	switch has := min(userns.Size(p.IDs.UIDs), userns.Size(p.IDs.GIDs)); {
+	case has == 0:
+		return &Error{Text: "--network " + p.Network + ": the user namespace around it does not have your own id", Fix: "make it with: " + fix}
+	case has == 1 && had > 1:
+		p.warn("only one user id is mapped: the user namespace around the network has no more of yours" +
+			"; files of other users belong to nobody inside, and the command cannot change to another user; to change that, make it with: " + fix)
+	case has < had:
+		p.note(fmt.Sprintf("%d user ids are mapped: the user namespace around the network has no more of yours", has))
+	}
+	return nil
 }

@@ -22,6 +22,7 @@ func (p *planner) strict() error {
 		{"--pid host", spec.PID == "host"},
 		{"--network host", spec.Network == "host"},
 		{"--network " + spec.Network, isProgram(spec.Network)}, // which lets the host's own addresses be reached
+		{"--network " + spec.Network + ", which is the host's", p.host.Joined != nil && p.host.Joined.Own},
 		{"--ipc host", spec.IPC == "host"},
 		{"--uts host", spec.UTS == "host"},
 		{"--cgroupns host", spec.CgroupNS == "host"},

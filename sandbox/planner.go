@@ -33,7 +33,7 @@ func NewPlan(spec Spec, host Host) (*Plan, error) {
 	p := &planner{
 		Plan: &Plan{
 			ID: host.ID, Image: spec.Root.Label, Labels: spec.Labels, Caller: host.Caller,
-			Preset: preset.Name, Nested: preset.Nested, Runs: filepath.Dir(host.RunDir),
+			Name: spec.Name, Preset: preset.Name, Nested: preset.Nested, Runs: filepath.Dir(host.RunDir),
 		},
 		spec: &spec, host: &host, preset: preset,
 		readOnly: or(spec.ReadOnly, preset.ReadOnlyRoot), ofWhom: "policy",

@@ -113,6 +113,9 @@ func (p *Plan) writeRules(t *page) {
 func (p *Plan) WriteText(w io.Writer) error {
 	t := new(page)
 	t.row("sandbox", p.ID[:min(12, len(p.ID))])
+	if p.Name != "" {
+		t.row("name", p.Name)
+	}
 	t.row("image", word(p.Image))
 	t.row("preset", p.Preset)
 	t.row("caller", strings.TrimSpace(fmt.Sprintf("%d:%d %s", p.Caller.UID, p.Caller.GID, p.Caller.Name)))
@@ -123,6 +126,13 @@ func (p *Plan) WriteText(w io.Writer) error {
 	}
 	if p.Driver != nil {
 		t.rows("", append([]string{p.Driver.Path}, p.Driver.Args...))
+	}
+	if p.Join != nil {
+		t.row("", fmt.Sprintf("net namespace %d, by %s", p.Join.Inode, word(p.Join.Path)))
+	}
+	if p.Around != nil {
+		t.row("user ids, around", mapText(p.Around.UIDs))
+		t.row("group ids, around", mapText(p.Around.GIDs))
 	}
 	t.row("user ids", mapText(p.IDs.UIDs))
 	t.row("group ids", mapText(p.IDs.GIDs))

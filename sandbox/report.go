@@ -13,10 +13,11 @@ import (
 
 // What sbx-init tells the parent on descriptor 4, a SOCK_SEQPACKET: one packet that the
 // command runs, with a pidfd of it and, if it has a terminal, the master's descriptor;
-// then one with how it ended. Before all that, that it waits, and the link of its network. Or, at any time, one
-// Failure, and nothing more.
+// then one with how it ended. Before all that, that it waits, its net namespace, and the link of
+// its network. Or, at any time, one Failure, and nothing more.
 type report struct {
 	Awaited  string   `json:"awaited,omitempty"` // a volume that another sandbox has locked, for a while now
+	Net      bool     `json:"net,omitempty"`     // with the descriptor of its net namespace, for a sandbox with a name
 	Linked   bool     `json:"linked,omitempty"`  // with the descriptor of a packet socket or a tap, or for a driver a pidfd of the command,
 	Note     string   `json:"note,omitempty"`    // and which of them it is, for --debug
 	Started  bool     `json:"started,omitempty"`

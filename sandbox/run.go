@@ -21,6 +21,7 @@ type parent struct {
 	note    func(string) // and what needs no action,
 	debug   func(string) // or interests only who asks
 	dir     *runDir
+	name    *name // nil without one
 	reports *os.File
 	mu      sync.Mutex    // whoever reaches for child may come late
 	child   *userns.Child // sbx-init; nil again once it has been waited for
@@ -82,8 +83,22 @@ func (pa *parent) start() error {
 		defer pa.stdio.handedOver()
 		stage.Stdio = pa.stdio.files
 	}
-	if pa.child, err = stage.StartWith(pa.prepare); err != nil || pa.p.Link == nil {
+	var done func()
+	if stage.Around, done, err = pa.p.around(); err != nil {
 		return err
+	}
+	defer done()
+	if pa.name, err = claimName(pa.p); err != nil {
+		return err
+	}
+	if pa.child, err = stage.StartWith(pa.prepare); err != nil {
+		return pa.p.joinRefused(err)
+	}
+	if err := pa.tellShared(stage.Around); err != nil {
+		return err
+	}
+	if pa.p.Link == nil {
+		return nil
 	}
 	if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
 		return fmt.Errorf("network: %w", err)
@@ -97,6 +112,23 @@ func (pa *parent) watchNetwork() {
 	if err := pa.network.wait(); err != nil && pa.network.linked.Load() {
 		pa.warn("the sandbox has no network any more: " + err.Error())
 	}
+}
+
+// tellShared tells of a network that is not the sandbox's own under its name; of one that is
+// when it is there.
+func (pa *parent) tellShared(o *userns.Around) error {
+	if pa.name == nil || pa.p.has("net") {
+		return nil
+	}
+	path := "/proc/self/ns/net"
+	if pa.p.Join != nil {
+		path = fmt.Sprintf("/proc/self/fd/%d", o.Net.Fd())
+	}
+	net, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("--name %s: %w", pa.p.Name, err)
+	}
+	return pa.name.tell(pa.p, net)
 }
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
@@ -172,6 +204,10 @@ func (pa *parent) follow() (int, error) {
 		case r.Linked && len(fds) > 0 && pa.p.Driver != nil:
 			if err := pa.startDriver(fds[0]); err != nil {
 				return 125, fmt.Errorf("network: %w", err)
+			}
+		case r.Net && len(fds) > 0 && pa.name != nil:
+			if err := pa.name.tell(pa.p, os.NewFile(uintptr(fds[0]), "net namespace")); err != nil {
+				return 125, err
 			}
 		case r.Linked && len(fds) > 0:
 			pa.debug(r.Note)
@@ -294,5 +330,8 @@ func (pa *parent) close() {
 	}
 	if pa.reports != nil {
 		pa.reports.Close()
+	}
+	if pa.name != nil {
+		pa.name.release()
 	}
 }

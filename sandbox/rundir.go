@@ -155,6 +155,11 @@ func (d *runDir) removeAsRoot(caller userns.Caller) error {
 // removeEmpty removes the directory of a run that changed nothing. What overlayfs has made in
 // the work directory is of mode 0, and no command gets there.
 func (d *runDir) removeEmpty() {
+	if strings.HasPrefix(filepath.Base(d.path), "@") {
+		unix.Unlink(d.path + "/" + aboutFile)
+		unix.Rmdir(d.path)
+		return
+	}
 	work := d.path + "/root.work/work"
 	for _, dir := range []string{"", "/incompat", "/incompat/volatile"} {
 		unix.Chmod(work+dir, 0o700)

@@ -41,7 +41,7 @@ type Spec struct {
 	IPC      string // private, shareable, none (no /dev/shm), host
 	UTS      string // private, host
 	CgroupNS string // private, host
-	Network  string // none, private, host, slirp4netns, pasta
+	Network  string // none, private, host, container:NAME, ns:PATH, slirp4netns, pasta
 	// HostLoopback lets a private network reach the host's loopback, as the gateway.
 	HostLoopback   bool
 	NetworkOptions NetworkOptions
@@ -49,6 +49,7 @@ type Spec struct {
 	Allow, Deny []egress.Rule
 	NetLog      string
 
+	Name         string // others join this sandbox by it, as long as it runs
 	Hostname     string
 	NoHostname   bool   // keep the image's /etc/hostname
 	HostsFile    string // what /etc/hosts says beside what sbx knows: "", none, image, or the name of a file

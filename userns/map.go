@@ -114,6 +114,23 @@ func (m Map) In(outer Map) Map {
 	return Map{UIDs: in(m.UIDs, outer.UIDs), GIDs: in(m.GIDs, outer.GIDs)}
 }
 
+// Within is the part of the map that the other namespace has, too, up to the first id that is
+// missing there.
+func (m Map) Within(outer Map) Map {
+	part := func(ids, over []ID) (part []ID) {
+		size := Size(over)
+		for _, id := range over {
+			if id.Inside < size {
+				id.Outside, _ = Outside(ids, id.Inside)
+				part = append(part, id)
+			}
+		}
+		return part
+	}
+	over := m.In(outer)
+	return Map{UIDs: part(m.UIDs, over.UIDs), GIDs: part(m.GIDs, over.GIDs)}
+}
+
 func in(ids, outer []ID) (over []ID) {
 	for _, id := range ids {
 		for _, o := range outer {

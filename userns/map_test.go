@@ -29,6 +29,26 @@ func TestDefaultMap(t *testing.T) {
 	}
 }
 
+func TestIn(t *testing.T) {
+	caller := []ID{{0, 1000, 1}, {1, 100000, 65536}}
+	for _, test := range []struct{ outer, in, within []ID }{
+		{caller, []ID{{0, 0, 1}, {1, 1, 65536}}, caller},
+		{[]ID{{0, 1000, 1}}, []ID{{0, 0, 1}}, []ID{{0, 1000, 1}}},
+		{[]ID{{5, 1000, 1}, {10, 100000, 10}, {30, 100010, 10}}, []ID{{0, 5, 1}, {1, 10, 10}, {11, 30, 10}}, []ID{{0, 1000, 1}, {1, 100000, 10}, {11, 100010, 10}}},
+		{[]ID{{0, 1000, 1}, {1, 100010, 10}}, []ID{{0, 0, 1}, {11, 1, 10}}, []ID{{0, 1000, 1}}}, // with a gap
+		{[]ID{{0, 1001, 1}}, nil, nil},
+		{[]ID{{0, 0, 4294967295}}, []ID{{0, 1000, 1}, {1, 100000, 65536}}, caller},
+	} {
+		m, outer := Map{caller, caller}, Map{test.outer, test.outer}
+		if got := m.In(outer); !slices.Equal(got.UIDs, test.in) || !slices.Equal(got.GIDs, test.in) {
+			t.Errorf("in %v: %v, want %v", test.outer, got, test.in)
+		}
+		if got := m.Within(outer); !slices.Equal(got.UIDs, test.within) || !slices.Equal(got.GIDs, test.within) {
+			t.Errorf("within %v: %v, want %v", test.outer, got, test.within)
+		}
+	}
+}
+
 func TestStack(t *testing.T) {
 	many := func(n, apart uint32) (ids []ID) {
 		for i := range n {

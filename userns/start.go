@@ -17,7 +17,7 @@ type Stage struct {
 	Name   string   // argv[0]: a row of the table in main.go
 	Flags  uintptr  // the namespaces it gets beside its user namespace, CLONE_NEW*
 	Caller Caller   // who starts it
-	Outer  *Outer   // where, nil where the caller is
+	Around *Around  // where, nil where the caller is
 	Map    Map      // the ids of its namespace
 	Env    []string // nothing is inherited
 	// Slack is how late the timers of its threads may be, 0 as late as the caller's
@@ -109,7 +109,7 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error), meanwhile
 		return nil, nil, err
 	}
 	var child *Child
-	if s.Outer == nil {
+	if s.Around == nil {
 		child, err = p.Spawn(unix.CLONE_NEWUSER | s.Flags)
 	} else {
 		child, err = s.gate(p, unix.CLONE_NEWUSER|s.Flags, meanwhile)
@@ -125,7 +125,7 @@ func (s *Stage) spawn(seal func(*Program) (*Result, io.Closer, error), meanwhile
 // by then is started all the same: it says why in its own way.
 func (s *Stage) brief(child *Child, to io.Writer, message func() ([]byte, error)) (refused, err error) {
 	var mapping mapping
-	if !s.Outer.between() {
+	if !s.Around.between() {
 		mapping = s.Map.begin(child.Pid, s.Caller)
 	}
 	text, err := message()

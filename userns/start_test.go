@@ -50,16 +50,16 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// TestOuter starts a stage in a user namespace within a new one, and another in that one and in
+// TestAround starts a stage in a user namespace within a new one, and another in that one and in
 // the net namespace of the first.
-func TestOuter(t *testing.T) {
+func TestAround(t *testing.T) {
 	runtime.LockOSThread()
 	caller, err := FindCaller("", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ids := caller.Default()
-	start := func(o *Outer, flags uintptr, stdin *os.File) (child *Child, says *os.File) {
+	start := func(o *Around, flags uintptr, stdin *os.File) (child *Child, says *os.File) {
 		t.Helper()
 		pr, pw, err := os.Pipe()
 		if err != nil {
@@ -67,7 +67,7 @@ func TestOuter(t *testing.T) {
 		}
 		t.Cleanup(func() { pr.Close() })
 		defer pw.Close()
-		stage := Stage{Name: "stage", Flags: unix.CLONE_NEWPID | flags, Caller: caller, Map: ids, Outer: o, Stdio: [3]*os.File{stdin, pw, os.Stderr}}
+		stage := Stage{Name: "stage", Flags: unix.CLONE_NEWPID | flags, Caller: caller, Map: ids, Around: o, Stdio: [3]*os.File{stdin, pw, os.Stderr}}
 		if child, err = stage.Start([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestOuter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stdin.Close()
-	first, says := start(&Outer{New: true, Map: ids}, unix.CLONE_NEWNET, stdin)
+	first, says := start(&Around{New: true, Map: ids}, unix.CLONE_NEWNET, stdin)
 	open := func(name string) *os.File {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", first.Pid, name))
 		if err != nil {
@@ -112,10 +112,10 @@ func TestOuter(t *testing.T) {
 	if err != nil || !slices.Equal(have.UIDs, ids.UIDs) || !slices.Equal(have.GIDs, ids.GIDs) {
 		t.Errorf("the ids of the outer namespace are %v, %v; not %v", have, err, ids)
 	}
-	ends(start(&Outer{User: outer, Net: net, Map: have}, unix.CLONE_NEWNS, nil))
+	ends(start(&Around{User: outer, Net: net, Map: have}, unix.CLONE_NEWNS, nil))
 
 	var call *CallError
-	stage := Stage{Name: "stage", Caller: caller, Map: ids, Outer: &Outer{User: net, Map: ids}}
+	stage := Stage{Name: "stage", Caller: caller, Map: ids, Around: &Around{User: net, Map: ids}}
 	if _, err := stage.Start(nil); !errors.As(err, &call) || call.Name != "enter the user namespace" || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("entered a net namespace as if it were one of users: %v", err)
 	}

@@ -233,7 +233,7 @@ func flagValues(verb, flag string) completion {
 	case "ipc":
 		return choice("private", "shareable", "none", "host")
 	case "network", "net":
-		return choice("none", "private", "private:host-loopback", "private:cidr=", "private:enable_ipv6=", "private:mtu=", "private:outbound_addr=", "private:outbound_addr6=", "bridge", "host", "slirp4netns", "slirp4netns:allow_host_loopback=true", "pasta", "pasta:--map-gw")
+		return choice("none", "private", "private:host-loopback", "private:cidr=", "private:enable_ipv6=", "private:mtu=", "private:outbound_addr=", "private:outbound_addr6=", "bridge", "host", "container:", "ns:", "slirp4netns", "slirp4netns:allow_host_loopback=true", "pasta", "pasta:--map-gw")
 	case "image-volume":
 		return choice("bind", "tmpfs", "ignore")
 	case "cap-add", "cap-drop":

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -20,8 +21,19 @@ func (a *runArgs) setNetwork(s string) error {
 	case "bridge": // podman's network by default: one sandbox alone, with the way out
 		mode = "private"
 	case "none", "host", "private", "slirp4netns", "pasta":
+	case "container":
+		if err := checkName(options); err != nil {
+			return err
+		}
+		mode, hasOptions = s, false
+	case "ns":
+		path, err := filepath.Abs(options)
+		if options == "" || err != nil {
+			return errors.Join(fmt.Errorf("%s: not ns:PATH", quoteArg(s)), err)
+		}
+		mode, hasOptions = "ns:"+path, false
 	default:
-		return &usageError{msg: fmt.Sprintf("%s: only private, none, host, slirp4netns and pasta are built into this version of sbx", quoteArg(s))}
+		return &usageError{msg: fmt.Sprintf("%s: only private, none, host, container:NAME, ns:PATH, slirp4netns and pasta are built into this version of sbx", quoteArg(s))}
 	}
 	if a.spec.Network != "" && a.spec.Network != mode {
 		return fmt.Errorf("%s: already %s", mode, a.spec.Network)
@@ -60,6 +72,25 @@ func (a *runArgs) setNetLog(s string) (err error) {
 	}
 	a.spec.NetLog, err = filepath.Abs(s)
 	return err
+}
+
+// setName reads the name of the sandbox.
+func (a *runArgs) setName(s string) error {
+	a.spec.Name = s
+	return checkName(s)
+}
+
+// checkName accepts what podman and docker do, and what may be a file's name.
+func checkName(s string) error {
+	if s == "" || len(s) > 128 || !isAlnum(s[0]) {
+		return fmt.Errorf("%s: not a name of a sandbox", quoteArg(s))
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlnum(c) && c != '-' && c != '.' && c != '_' {
+			return fmt.Errorf("%s: not a name of a sandbox", quoteArg(s))
+		}
+	}
+	return nil
 }
 
 // namespace checks a namespace that is private or the host's.

@@ -34,7 +34,8 @@ type runFlag struct {
 const (
 	noLimits  = "resource limits are not built into this version of sbx"
 	noDetach  = "sandboxes in the background are not built into this version of sbx"
-	noNames   = "sandboxes with names are not built into this version of sbx"
+	noNames   = "a sandbox has no id, and is not found when it has ended, in this version of sbx"
+	noReplace = "ending another sandbox is not built into this version of sbx; its name is free when it has ended"
 	noNetwork = "ports and networks of several sandboxes are not built into this version of sbx"
 	noCDI     = "devices by CDI are not built into this version of sbx"
 	noHealth  = "sbx runs no health checks"
@@ -214,9 +215,9 @@ var runFlags = [...]runFlag{
 	{name: "conmon-pidfile", class: ignored, note: "there is no conmon"},
 	{name: "detach", short: "d", class: absent, boolean: true, note: noDetach},
 	{name: "log-opt", class: absent, note: "logs are not built into this version of sbx"},
-	{name: "name", class: absent, note: noNames},
+	{name: "name", set: (*runArgs).setName},
 	{name: "pidfile", class: absent, note: noDetach},
-	{name: "replace", class: absent, boolean: true, note: noNames},
+	{name: "replace", class: absent, boolean: true, note: noReplace},
 	{name: "requires", class: ignored, note: "there are no dependencies between sandboxes"},
 	{name: "restart", set: (*runArgs).setRestart},
 	{name: "rmi", class: ignored, boolean: true, note: "the image stays; remove it with sbx rmi"},

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Outer is where a stage is to come into being if that is not where its caller is: in a net
+// Around is where a stage is to come into being if that is not where its caller is: in a net
 // namespace of others, in a user namespace around its own.
 //
 //	caller ── gate            enters User and Net, or makes a user namespace
@@ -18,7 +18,7 @@ import (
 // The gate is a process of a few system calls, since no thread of Go's runtime can enter a
 // user namespace. It maps the ids of the stage, too: only a process in the namespace around
 // may (user_namespaces(7)). Then it ends, and nobody is left in between.
-type Outer struct {
+type Around struct {
 	New  bool     // make a user namespace,
 	User *os.File // or enter this one, or neither;
 	Net  *os.File // then enter this net namespace, or none
@@ -26,12 +26,12 @@ type Outer struct {
 }
 
 // between: the stage's user namespace is not made in the caller's.
-func (o *Outer) between() bool { return o != nil && (o.New || o.User != nil) }
+func (o *Around) between() bool { return o != nil && (o.New || o.User != nil) }
 
 // gate starts the gate, and the program in its own user namespace and those of flags. It does
 // meanwhile what the caller has to do anyway.
 func (s *Stage) gate(p *Program, flags uintptr, meanwhile func()) (_ *Child, err error) {
-	o := s.Outer
+	o := s.Around
 	var pipes [6]*os.File // to the gate, from the gate, to the stage
 	for i := 0; i < len(pipes); i += 2 {
 		if pipes[i], pipes[i+1], err = os.Pipe(); err != nil {
