@@ -17,6 +17,8 @@ type Config struct {
 	HostLoopback bool         `json:"hostLoopback"` // the gateway's address is the host's loopback
 	Resolvers    []netip.Addr `json:"resolvers"`    // asked in the place of those of the host's resolv.conf
 
+	Ports []Port `json:"ports,omitempty"` // published
+
 	Policy egress.Policy `json:"policy,omitzero"` // what may leave
 	Log    string        `json:"log,omitempty"`   // the file that tells of each flow; it comes open, with the order
 }

@@ -14,15 +14,19 @@ import (
 const ControlFD = 3
 
 // Order is what sbx-net is told: its Config, first of all, with which comes the file of Config.Log;
-// then that there is a link, which comes with it. End of file is the end of the network.
+// then that there is a link, which comes with it; then, with published ports, that sockets can be had
+// in the sandbox, with what to ask for them on. End of file is the end of the network.
 type Order struct {
-	Config *Config `json:"config,omitempty"`
+	Config  *Config `json:"config,omitempty"`
+	Sockets bool    `json:"sockets,omitempty"`
 }
 
 // Reply is what sbx-net says: once, to its Config.
 type Reply struct {
 	Failure string `json:"failure,omitempty"`
 	Fix     string `json:"fix,omitempty"` // what helps against the failure
+
+	Ports []uint16 `json:"ports,omitempty"` // that the kernel chose; see Chosen
 }
 
 const maxMessage = 64 << 10

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -135,7 +136,7 @@ func configure(c Config) error {
 		return fmt.Errorf("find eth0: %w", err)
 	}
 	for _, f := range c.families() {
-		address := &netlink.Addr{IPNet: &net.IPNet{IP: f.Address.Addr().AsSlice(), Mask: net.CIDRMask(f.Address.Bits(), f.Address.Addr().BitLen())}}
+		address := &netlink.Addr{IPNet: ipNet(f.Address)}
 		if f.Address.Addr().Is6() {
 			address.Flags = unix.IFA_F_NODAD // it is used at once
 		}
@@ -153,4 +154,8 @@ func configure(c Config) error {
 		}
 	}
 	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

@@ -41,18 +41,36 @@ func serve(control *os.File) error {
 	if log != nil {
 		s.LogTo(log)
 	}
-	if err := Send(control, Reply{}, nil); err != nil {
+	chosen, err := s.Publish()
+	if err != nil {
+		return Send(control, failed(err), nil)
+	}
+	if err := Send(control, Reply{Ports: chosen}, nil); err != nil {
 		return quiet(err)
 	}
 	for {
-		link, err := Receive(control, new(Order))
-		if err != nil || link == nil {
+		var next Order
+		f, err := Receive(control, &next)
+		if err != nil || f == nil {
 			return quiet(err)
 		}
-		if err := s.Serve(link); err != nil {
+		if next.Sockets {
+			s.Accept(f)
+		} else if err := s.Serve(f); err != nil {
 			return err
 		}
 	}
+}
+
+func failed(err error) Reply {
+	r := Reply{Failure: err.Error()}
+	if hint, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		r.Fix = hint.Hint()
+	}
+	return r
 }
 
 // quiet: that sbx has ended is nothing to speak of.

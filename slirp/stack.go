@@ -33,6 +33,9 @@ const (
 	maxUDP     = 1024
 	maxPings   = 64
 	maxDNS     = 256 // questions under way
+
+	maxClients    = 4096 // of published ports: what comes from outside leaves the sandbox's own flows their room
+	maxUDPClients = 1024
 )
 
 // Stack is the network outside of one sandbox.
@@ -46,17 +49,22 @@ type Stack struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	tcps, udps, pings limit
+	published published
+	sockets   *socketMaker
+
+	tcps, udps, pings   limit
+	clients, udpClients limit
 
 	denied, deniedNames atomic.Int64
 }
 
 // Counters tell what a Stack has refused, and why.
 type Counters struct {
-	TCP, UDP, Pings int64 // flows beyond the limits
-	Denied          int64 // flows, by the rules, or to what is nobody's business
-	DeniedNames     int64 // questions, by the rules
-	Unlogged        int64 // lines that the log had no time for, and has not told of yet
+	TCP, UDP, Pings     int64 // flows beyond the limits
+	Clients, UDPClients int64 // of published ports, the same
+	Denied              int64 // flows, by the rules, or to what is nobody's business
+	DeniedNames         int64 // questions, by the rules
+	Unlogged            int64 // lines that the log had no time for, and has not told of yet
 }
 
 // limit counts what is there, up to a maximum, and what was turned away.
@@ -90,6 +98,7 @@ func New(c Config) (*Stack, error) {
 	silent()
 	s := &Stack{config: c, reach: newReach(), pins: newPins()}
 	s.tcps.max, s.udps.max, s.pings.max = maxTCP, maxUDP, maxPings
+	s.clients.max, s.udpClients.max = maxClients, maxUDPClients
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dns = newResolver(c.Resolvers)
 	s.ip = stack.New(stack.Options{
@@ -201,6 +210,7 @@ func (s *Stack) Close() {
 func (s *Stack) Counters() Counters {
 	c := Counters{
 		TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
+		Clients: s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
 		Denied: s.denied.Load(), DeniedNames: s.deniedNames.Load(),
 	}
 	if s.log != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -130,7 +131,7 @@ var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
 // copyDatagramsTo ends when either end is closed. A datagram that cannot go out is lost; the
 // flow goes on.
-func (e *endpoint) copyDatagramsTo(outside *net.UDPConn, touch, refused func()) {
+func (e *endpoint) copyDatagramsTo(outside io.Writer, touch, refused func()) {
 	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	e.queue.EventRegister(&entry)
 	defer e.queue.EventUnregister(&entry)
@@ -163,32 +164,32 @@ func (e *endpoint) copyDatagramsTo(outside *net.UDPConn, touch, refused func()) 
 
 // copyDatagramsFrom is the other way.
 func (e *endpoint) copyDatagramsFrom(outside *net.UDPConn, touch, refused func()) {
-	raw, err := outside.SyscallConn()
-	if err != nil {
-		return
-	}
-	for {
-		var failed error
-		err := raw.Read(func(fd uintptr) bool {
+	eachDatagram(outside, func(b []byte, err error) {
+		switch err {
+		case nil:
+			e.ep.Write(bytes.NewReader(b), tcpip.WriteOptions{})
+			e.flow.addReceived(len(b))
+			touch()
+		case unix.ECONNREFUSED:
+			refused()
+		}
+	})
+}
+
+// eachDatagram calls use with each datagram that arrives, or with why none does, until conn is closed. While it
+// waits it holds no buffer.
+func eachDatagram(conn *net.UDPConn, use func(b []byte, err error)) {
+	raw, err := conn.SyscallConn()
+	for err == nil {
+		err = raw.Read(func(fd uintptr) bool {
 			b := datagrams.Get().(*[maxDatagram]byte)
 			defer datagrams.Put(b)
-			var n int
-			if n, failed = unix.Read(int(fd), b[:]); failed == unix.EAGAIN {
+			n, err := unix.Read(int(fd), b[:])
+			if err == unix.EAGAIN {
 				return false
 			}
-			if failed == nil {
-				e.ep.Write(bytes.NewReader(b[:n]), tcpip.WriteOptions{})
-				e.flow.addReceived(n)
-			}
+			use(b[:max(n, 0)], err)
 			return true
 		})
-		switch {
-		case err != nil:
-			return
-		case failed == unix.ECONNREFUSED:
-			refused()
-		case failed == nil:
-			touch()
-		}
 	}
 }
