@@ -166,7 +166,38 @@ func (b *builder) connectNetwork(c *command) error {
 	if refusal != "" {
 		how = "the network's link is a tap: " + refusal
 	}
-	return send(b.up, report{Linked: true, Note: how}, int(link.Fd()))
+	fds := []int{int(link.Fd())}
+	if len(b.p.Link.Ports) > 0 {
+		theirs, err := b.openPorts()
+		if err != nil {
+			return err
+		}
+		defer theirs.Close()
+		fds = append(fds, int(theirs.Fd()))
+	}
+	return send(b.up, report{Linked: true, Note: how}, fds...)
+}
+
+// openPorts prepares the sandbox for clients of its published ports, and returns what sbx-net asks
+// for sockets on.
+func (b *builder) openPorts() (*os.File, error) {
+	b.returns = true
+	err := slirp.KeepReturns(*b.p.Link)
+	for _, name := range slirp.ReturnSysctls(*b.p.Link) {
+		if err == nil {
+			err = b.writeSysctl(name, "1")
+		}
+	}
+	if err != nil {
+		b.returns = false
+		b.warnings = append(b.warnings, "TCP clients of published ports seem to have the sandbox's own address: "+err.Error())
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	b.requests = os.NewFile(uintptr(pair[0]), "requests for sockets")
+	return os.NewFile(uintptr(pair[1]), "requests for sockets"), nil
 }
 
 // allowPing lets the sandbox's groups open ICMP sockets, as podman does: in a new net
@@ -222,17 +253,21 @@ func lastGroup(ids []userns.ID) (last uint32) {
 // setSysctls writes /proc/sys, where it is this thread's namespaces that count.
 func (b *builder) setSysctls() error {
 	for _, kv := range b.p.Sysctls {
-		f, err := b.tree.openFlags("/proc/sys/"+strings.ReplaceAll(kv.Key, ".", "/"), unix.O_WRONLY|unix.O_TRUNC, 0)
-		if err != nil {
-			return fmt.Errorf("--sysctl %s: %w", kv.Key, err)
-		}
-		_, err = f.WriteString(kv.Value)
-		f.Close()
-		if err != nil {
+		if err := b.writeSysctl(kv.Key, kv.Value); err != nil {
 			return fmt.Errorf("--sysctl %s=%s: %w", kv.Key, kv.Value, err)
 		}
 	}
 	return nil
+}
+
+func (b *builder) writeSysctl(name, value string) error {
+	f, err := b.tree.openFlags("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), unix.O_WRONLY|unix.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(value)
+	return err
 }
 
 // isThere: the command that was given by its path is a file of the finished root.

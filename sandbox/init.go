@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -79,7 +80,11 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 	if err := send(up, report{Started: true, Warnings: b.warnings}, fds...); err != nil {
 		return 0, err
 	}
+	requests, returns := b.requests, b.returns
 	b.release()
+	if requests != nil {
+		slirp.ServeSockets(requests, child.PidFD, returns)
+	}
 	status, err := child.Wait()
 	if hostPID {
 		killDescendants()
@@ -135,6 +140,9 @@ type builder struct {
 	freshProc bool // /proc is the sandbox's own
 
 	blankFile, blankDir *os.File // the first masks: what the others are copies of
+
+	requests *os.File // for sockets, from sbx-net; nil without published ports
+	returns  bool     // what has a client's address finds its way back; see slirp.KeepReturns
 
 	warnings []string // what this host forced, as it turned out
 }

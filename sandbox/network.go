@@ -20,6 +20,7 @@ import (
 type network struct {
 	process *userns.Child
 	control *os.File
+	asked   bool          // ready has been called
 	linked  atomic.Bool   // it has served the sandbox
 	stopped atomic.Bool   // its end is wanted
 	ended   chan struct{} // closed when wait has returned
@@ -68,16 +69,18 @@ func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 	return n, nil
 }
 
-// ready waits until sbx-net has done all that may fail.
-func (n *network) ready() error {
+// ready waits until sbx-net has done all that may fail, and returns the ports that it has from
+// the kernel. It is called once, by wait if not before.
+func (n *network) ready() ([]uint16, error) {
+	n.asked = true
 	var r slirp.Reply
 	if _, err := slirp.Receive(n.control, &r); err != nil {
-		return errors.Join(err, n.process.Executed())
+		return nil, errors.Join(err, n.process.Executed())
 	}
 	if r.Failure != "" {
-		return &Error{Text: r.Failure, Fix: r.Fix}
+		return nil, &Error{Text: r.Failure, Fix: r.Fix}
 	}
-	return nil
+	return r.Ports, nil
 }
 
 // wait returns when sbx-net has ended, with why, unless it was stopped. It is called once.
@@ -88,7 +91,10 @@ func (n *network) wait() error {
 }
 
 func (n *network) end() error {
-	err := n.ready()
+	var err error
+	if !n.asked {
+		_, err = n.ready()
+	}
 	if err == nil {
 		_, err = slirp.Receive(n.control, new(slirp.Reply))
 	}
@@ -101,12 +107,16 @@ func (n *network) end() error {
 	return err
 }
 
-// connect hands over the link.
-func (n *network) connect(link *os.File) error {
-	defer link.Close()
-	if err := slirp.Send(n.control, slirp.Order{}, link); err != nil {
-		<-n.ended
-		return cmp.Or(n.err, err)
+// connect hands over the link and, with published ports, what sockets in the sandbox are to be
+// asked for on.
+func (n *network) connect(fds []int) error {
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "of the sandbox's network")
+		defer f.Close()
+		if err := slirp.Send(n.control, slirp.Order{Sockets: i == 1}, f); err != nil {
+			<-n.ended
+			return cmp.Or(n.err, err)
+		}
 	}
 	n.linked.Store(true)
 	return nil

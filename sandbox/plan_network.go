@@ -16,6 +16,11 @@ import (
 // network works out the addresses of a private network. It has IPv6 where the host has, so that
 // no program tries in vain what leads nowhere.
 func (p *planner) network() error {
+	if p.Network != "private" {
+		if err := p.noPorts(); err != nil {
+			return err
+		}
+	}
 	if joins(p.Network) {
 		return p.join()
 	}
@@ -44,6 +49,9 @@ func (p *planner) network() error {
 	}
 	if size > maxRules {
 		return &Error{Text: fmt.Sprintf("--allow, --deny: %d bytes of rules; %d is the most", size, maxRules), Fix: "*.example.com is one rule for all names below it, and 192.0.2.0/24 for all addresses in it"}
+	}
+	if c.Ports, err = p.ports(); err != nil {
+		return err
 	}
 	p.Link = c
 	return nil

@@ -89,6 +89,9 @@ func (p *Plan) writeLink(t *page) {
 	for _, a := range p.Link.Resolvers {
 		t.row("", "names are asked of "+a.String())
 	}
+	for _, port := range p.Link.Ports {
+		t.row("", "published: "+port.String())
+	}
 	p.writeRules(t)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/slirp"
 	"sbx/userns"
 )
 
@@ -91,17 +92,21 @@ func (pa *parent) start() error {
 	if pa.name, err = claimName(pa.p); err != nil {
 		return err
 	}
+	if pa.p.publishes() { // what may fail comes before sbx-init gets its message
+		if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+	}
 	if pa.child, err = stage.StartWith(pa.prepare); err != nil {
 		return pa.p.joinRefused(err)
 	}
-	if err := pa.tellShared(stage.Around); err != nil {
+	if err := pa.tellShared(stage.Around); err != nil || pa.p.Link == nil {
 		return err
 	}
-	if pa.p.Link == nil {
-		return nil
-	}
-	if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
-		return fmt.Errorf("network: %w", err)
+	if pa.network == nil {
+		if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
 	}
 	go pa.watchNetwork()
 	return nil
@@ -133,6 +138,11 @@ func (pa *parent) tellShared(o *userns.Around) error {
 
 // prepare does what sbx-init needs not wait for while it starts, and returns its message.
 func (pa *parent) prepare() ([]byte, error) {
+	if pa.p.publishes() {
+		if err := pa.awaitPorts(); err != nil {
+			return nil, err
+		}
+	}
 	pa.warnOf(sweep(pa.p.Runs, func() (userns.Caller, error) { return pa.p.Caller, nil }))
 	var err error
 	if pa.dir, err = makeRunDir(pa.p); err != nil {
@@ -146,6 +156,18 @@ func (pa *parent) prepare() ([]byte, error) {
 		o.Winsize = pa.tty.size()
 	}
 	return marshal(&o), nil
+}
+
+// awaitPorts waits until sbx-net listens, and tells which ports it has where nobody else knows.
+func (pa *parent) awaitPorts() error {
+	chosen, err := pa.network.ready()
+	if err != nil {
+		return err
+	}
+	for _, port := range slirp.Chosen(pa.p.Link.Ports, chosen) {
+		pa.note("published " + port.String())
+	}
+	return nil
 }
 
 // cloneFlags are the namespaces that sbx-init comes into being in. Those that an inner
@@ -211,7 +233,7 @@ func (pa *parent) follow() (int, error) {
 			}
 		case r.Linked && len(fds) > 0:
 			pa.debug(r.Note)
-			if err := pa.network.connect(os.NewFile(uintptr(fds[0]), "link")); err != nil {
+			if err := pa.network.connect(fds); err != nil {
 				return 125, fmt.Errorf("network: %w", err)
 			}
 		case r.Started && len(fds) > 0:

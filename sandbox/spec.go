@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sbx/slirp"
 	"sbx/slirp/egress"
 )
 
@@ -48,6 +49,10 @@ type Spec struct {
 	// What may leave a private network, and the file that tells of what wanted to.
 	Allow, Deny []egress.Rule
 	NetLog      string
+
+	Ports      []Port // -p; one without an address is this host's loopback's
+	PublishAll bool   // and what the image or Expose exposes, at random ports of the host's
+	Expose     []Exposed
 
 	Name         string // others join this sandbox by it, as long as it runs
 	Hostname     string
@@ -106,6 +111,7 @@ type ImageConfig struct {
 	User       string
 	WorkingDir string
 	Volumes    []string // sorted
+	Exposed    []Exposed
 	StopSignal string
 	Arch       string
 }
@@ -127,6 +133,16 @@ type IDMapFlag struct {
 	Host                  bool // @: From is an id of the host
 	Extend                bool // +: over the default map instead of in its place
 	UIDs, GIDs            bool // u, g: only this kind; neither is both
+}
+
+// Port is one -p: a port of the host's and one of the sandbox's, or as many of each.
+type Port = slirp.Port
+
+// Exposed is one --expose, or EXPOSE of an image: a port of the sandbox's, or a range of them.
+type Exposed struct {
+	Protocol string // tcp, udp, sctp
+	First    uint16
+	Count    int
 }
 
 // NetworkOptions is what --network MODE: says beside host-loopback.

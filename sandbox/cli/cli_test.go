@@ -65,7 +65,7 @@ func TestMistakes(t *testing.T) {
 		{"run -m1g x", "sbx: run: --memory: resource limits are not built into this version of sbx\nsbx: hint: --ulimit nproc=100 bounds processes, --ulimit as=1000000000 the memory of each, --timeout the time\n"},
 		{"run -d x", "sbx: run: --detach: sandboxes in the background are not built into this version of sbx\nsbx: hint: a shell's & puts sbx in the background; the sandbox ends with it\n"},
 		{"run -itd x", "sbx: run: --detach: sandboxes in the background are not built into this version of sbx\nsbx: hint: a shell's & puts sbx in the background; the sandbox ends with it\n"},
-		{"run -p 80:80 x", "sbx: run: --publish: ports and networks of several sandboxes are not built into this version of sbx\nsbx: hint: with --network host the sandbox's ports are the host's\n"},
+		{"run --ip 10.0.2.7 x", "sbx: run: --ip: networks of several sandboxes are not built into this version of sbx\n"},
 		{"run --name ../../x x", "sbx: run: --name: ../../x: not a name of a sandbox\n"},
 		{"run --pod p x", "sbx: run: --pod: there are no pods\n"},
 		{"run --network wibble x", "sbx: run: --network: wibble: only private, none, host, container:NAME, ns:PATH, slirp4netns and pasta are built into this version of sbx\n"},

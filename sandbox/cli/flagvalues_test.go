@@ -102,7 +102,9 @@ func TestValues(t *testing.T) {
 		{"device", "/dev/null:rw", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null"}]}`},
 		{"device", "/dev/null:/dev/x:r", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/x"}]}`},
 		{"device", "/dev/null,/dev/zero:/dev/z", `{"Devices":[{"Src":"/dev/null","Dst":"/dev/null"},{"Src":"/dev/zero","Dst":"/dev/z"}]}`},
-		{"expose", "80,81-90/udp", `{}`},
+		{"expose", "80,81-90/udp", `{"Expose":[{"Protocol":"tcp","First":80,"Count":1},{"Protocol":"udp","First":81,"Count":10}]}`},
+		{"publish", "80,8080:80/udp", `{"Ports":[{"Protocol":"tcp","Inside":80,"Count":1},{"Protocol":"udp","Host":8080,"Inside":80,"Count":1}]}`},
+		{"publish-all", "true", `{"PublishAll":true}`},
 		{"attach", "stdout,STDERR", `{"Attach":["stdout","stderr"]}`},
 		{"unsetenv", "PATH,TERM", `{"UnsetEnv":["PATH","TERM"]}`},
 		{"hosts-file", "none", `{"HostsFile":"none"}`},
@@ -199,7 +201,7 @@ func TestEmptyValues(t *testing.T) {
 	for _, name := range []string{
 		"add-host", "arch", "authfile", "cap-add", "cap-drop", "cgroupns", "cgroups", "device", "dns", "dns-option", "dns-search", "env", "env-file",
 		"expose", "gidmap", "group-add", "hostname", "hostuser", "image-volume", "ipc", "log-driver", "network", "passwd-entry", "pid",
-		"platform", "preset", "pull", "restart", "sdnotify", "shm-size", "stop-signal", "subuidname", "sysctl", "systemd", "tz", "uidmap", "ulimit",
+		"platform", "preset", "publish", "pull", "restart", "sdnotify", "shm-size", "stop-signal", "subuidname", "sysctl", "systemd", "tz", "uidmap", "ulimit",
 		"umask", "unsetenv", "user", "userns", "uts", "workdir",
 	} {
 		empty = append(empty, "--"+name+"=")

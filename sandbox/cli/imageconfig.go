@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 
@@ -14,6 +16,7 @@ const (
 	maxWord    = 128 << 10
 	maxWords   = 1 << 20 // of all of Env, Entrypoint and Cmd, bytes
 	maxVolumes = 1000
+	maxExposed = 10000
 )
 
 // imageConfig takes from an image's configuration what a run uses. All of it is
@@ -57,7 +60,10 @@ func imageConfig(img image.Config) (sandbox.ImageConfig, error) {
 		out.StopSignal = name
 	}
 	var err error
-	out.Volumes, err = imageVolumes(c.Volumes)
+	if out.Volumes, err = imageVolumes(c.Volumes); err != nil {
+		return out, err
+	}
+	out.Exposed, err = imagePorts(c.ExposedPorts)
 	return out, err
 }
 
@@ -66,6 +72,9 @@ func imageConfig(img image.Config) (sandbox.ImageConfig, error) {
 func overrule(c *image.RunConfig, spec *sandbox.Spec) {
 	if spec.ImageVolumes == "ignore" {
 		c.Volumes = nil
+	}
+	if !spec.PublishAll {
+		c.ExposedPorts = nil
 	}
 	if spec.User != "" {
 		c.User = ""
@@ -97,4 +106,19 @@ func imageVolumes(volumes map[string]struct{}) ([]string, error) {
 	}
 	sort.Strings(paths)
 	return paths, nil
+}
+
+// imagePorts sorts what EXPOSE says.
+func imagePorts(ports map[string]struct{}) (list []sandbox.Exposed, err error) {
+	if len(ports) > maxExposed {
+		return nil, fmt.Errorf("image configuration: %d exposed ports are too many", len(ports))
+	}
+	for _, text := range slices.Sorted(maps.Keys(ports)) {
+		e, err := parseExposed(text)
+		if err != nil {
+			return nil, &usageError{msg: fmt.Sprintf("image configuration: exposed port: %v", err), hint: "-p publishes a port that you name"}
+		}
+		list = append(list, e)
+	}
+	return list, nil
 }

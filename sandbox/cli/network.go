@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"sbx/sandbox"
@@ -187,21 +186,5 @@ func (a *runArgs) addDNSSearch(s string) error {
 		}
 	}
 	a.spec.DNSSearch = append(a.spec.DNSSearch, s)
-	return nil
-}
-
-// expose checks --expose PORT[-PORT][/PROTOCOL]. It is a note for --publish-all
-// and changes nothing by itself, with podman neither.
-func (a *runArgs) expose(s string) error {
-	ports, proto, hasProto := strings.Cut(s, "/")
-	first, last, isRange := strings.Cut(ports, "-")
-	if !isRange {
-		last = first
-	}
-	from, err1 := strconv.ParseUint(first, 10, 16)
-	to, err2 := strconv.ParseUint(last, 10, 16)
-	if err1 != nil || err2 != nil || from == 0 || from > to || hasProto && proto != "tcp" && proto != "udp" && proto != "sctp" {
-		return fmt.Errorf("%s: not PORT[-PORT][/tcp|udp|sctp]", quoteArg(s))
-	}
 	return nil
 }

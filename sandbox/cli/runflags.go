@@ -36,7 +36,7 @@ const (
 	noDetach  = "sandboxes in the background are not built into this version of sbx"
 	noNames   = "a sandbox has no id, and is not found when it has ended, in this version of sbx"
 	noReplace = "ending another sandbox is not built into this version of sbx; its name is free when it has ended"
-	noNetwork = "ports and networks of several sandboxes are not built into this version of sbx"
+	noNetwork = "networks of several sandboxes are not built into this version of sbx"
 	noCDI     = "devices by CDI are not built into this version of sbx"
 	noHealth  = "sbx runs no health checks"
 	noOCI     = "no OCI runtime is used"
@@ -49,8 +49,6 @@ func instead(note string) string {
 		return "--ulimit nproc=100 bounds processes, --ulimit as=1000000000 the memory of each, --timeout the time"
 	case noDetach:
 		return "a shell's & puts sbx in the background; the sandbox ends with it"
-	case noNetwork:
-		return "with --network host the sandbox's ports are the host's"
 	}
 	return ""
 }
@@ -155,8 +153,8 @@ var runFlags = [...]runFlag{
 	{name: "dns-opt", list: true, set: (*runArgs).addDNSOption}, // docker's name
 	{name: "dns-search", list: true, set: (*runArgs).addDNSSearch},
 	{name: "expose", list: true, set: (*runArgs).expose},
-	{name: "publish", short: "p", class: absent, note: noNetwork},
-	{name: "publish-all", short: "P", class: absent, boolean: true, note: noNetwork},
+	{name: "publish", short: "p", list: true, set: (*runArgs).publish},
+	{name: "publish-all", short: "P", boolean: true, to: func(a *runArgs) any { return &a.spec.PublishAll }},
 	{name: "ip", class: absent, note: noNetwork},
 	{name: "ip6", class: absent, note: noNetwork},
 	{name: "network-alias", class: absent, note: noNetwork},
