@@ -56,7 +56,7 @@ func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 	p.Do("new session", unix.SYS_SETSID) // what is typed is not for it
 	p.Do("no new privileges", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	p.Files([]int{userns.DevNull, userns.DevNull, 2, pair[1]})
-	if err := p.Exec([]string{"/proc/self/exe"}, []string{"sbx-net"}, nil); err != nil {
+	if err := p.Exec([]string{"/proc/self/exe"}, []string{"sbx-net"}, []string{"GOMAXPROCS=1"}); err != nil {
 		return nil, err
 	}
 	if n.process, err = p.Spawn(0); err == nil {

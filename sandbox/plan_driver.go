@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -42,7 +43,7 @@ func (p *planner) slirp4netns() (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{Path: p.host.Program, Gateway: c.IPv4.Gateway, Resolver: c.IPv4.Resolver, Args: []string{
-		"--configure", "--enable-sandbox", "--enable-seccomp", "--mtu=" + strconv.Itoa(c.TapMTU), "--cidr=" + c.IPv4.Address.Masked().String(),
+		"--configure", "--enable-sandbox", "--enable-seccomp", "--mtu=" + strconv.Itoa(cmp.Or(p.spec.NetworkOptions.MTU, 65520)), "--cidr=" + c.IPv4.Address.Masked().String(),
 	}}
 	for _, option := range []struct {
 		on   bool

@@ -75,7 +75,7 @@ func (p *planner) addresses() (*slirp.Config, error) {
 		c.Within(o.CIDR)
 	}
 	if o.MTU > 0 {
-		c.MTU, c.TapMTU = o.MTU, o.MTU
+		c.MTU = o.MTU
 	}
 	for i, outbound := range o.Outbound {
 		if outbound != "" && !p.mayLeaveFrom(outbound) {

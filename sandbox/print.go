@@ -82,7 +82,7 @@ func (p *Plan) writeLink(t *page) {
 			t.row("", "out from "+word(f.Outbound))
 		}
 	}
-	t.row("", fmt.Sprintf("by veth, with an MTU of %d; where a host refuses that, by a tap, with %d", p.Link.MTU, p.Link.TapMTU))
+	t.row("", fmt.Sprintf("by veth, or where a host refuses that, by a tap; with an MTU of %d", p.Link.MTU))
 	if p.Link.HostLoopback {
 		t.row("", "the gateway is the host's loopback")
 	}

@@ -9,10 +9,9 @@ import (
 
 // Config is the network of one sandbox. The zero addresses of a family leave it out.
 type Config struct {
-	IPv4   Family `json:"ipv4"`
-	IPv6   Family `json:"ipv6"`
-	MTU    int    `json:"mtu"`    // bytes of a packet on the link
-	TapMTU int    `json:"tapMTU"` // the same, where that is a tap
+	IPv4 Family `json:"ipv4"`
+	IPv6 Family `json:"ipv6"`
+	MTU  int    `json:"mtu"` // bytes of a packet on the link
 
 	HostLoopback bool         `json:"hostLoopback"` // the gateway's address is the host's loopback
 	Resolvers    []netip.Addr `json:"resolvers"`    // asked in the place of those of the host's resolv.conf
@@ -37,7 +36,7 @@ func (f Family) used() bool { return f.Address.IsValid() }
 // Default is the network that users of slirp4netns know, or where the host itself is in that
 // one, the next private one that it is not in. IPv6 is for a host that has it.
 func Default(host []netip.Prefix, ipv6 bool) Config {
-	c := Config{MTU: 1500, TapMTU: 65520}
+	c := Config{MTU: 1500}
 	taken := func(p netip.Prefix) bool { return slices.ContainsFunc(host, p.Overlaps) }
 	c.Within(choose(taken, ipv4Network))
 	if ipv6 {

@@ -18,9 +18,6 @@ import (
 	"sbx/slirp/egress"
 )
 
-// vnetHeader is what precedes each frame (struct virtio_net_hdr).
-const vnetHeader = 10
-
 // TestGarbage sends frames that are broken in every way down the link, for SBX_GARBAGE long.
 // The stack neither crashes nor grows, and afterwards still answers.
 func TestGarbage(t *testing.T) {

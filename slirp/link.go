@@ -101,6 +101,9 @@ func makeVeth(c Config, there int) (*os.File, error) {
 	return f, err
 }
 
+// linkBuffer is how much may wait on the link: the kernel doubles it, and counts its own part in.
+const linkBuffer = 1 << 20
+
 // packetSocket reads and writes whole frames, of which the kernel leaves segmentation and
 // checksums to whoever is at the other end (packet(7), PACKET_VNET_HDR).
 func packetSocket(index int) (*os.File, error) {
@@ -120,6 +123,11 @@ func packetSocket(index int) (*os.File, error) {
 			f.Close()
 			return nil, fmt.Errorf("packet socket: %s: %w", option.name, err)
 		}
+	}
+	// As much room as rmem_max lets a user have: what comes when that is full is lost.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, linkBuffer); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("packet socket: SO_RCVBUF: %w", err)
 	}
 	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8 // in network order
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {

@@ -346,6 +346,11 @@ func pass(from, to *net.TCPConn) {
 	to.CloseWrite()
 }
 
+const copySize = 256 << 10
+
+// buffers are shared by all connections between published ports and the sandbox.
+var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
 // copyStream ends with the FIN of from. A connection that stands still holds no buffer.
 func copyStream(from, to *net.TCPConn) error {
 	raw, err := from.SyscallConn()

@@ -16,7 +16,6 @@ import (
 	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -108,7 +107,7 @@ func New(c Config) (*Stack, error) {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	for _, option := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate,
-		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: 256 << 10},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
 	} {
 		if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
@@ -124,32 +123,14 @@ func New(c Config) (*Stack, error) {
 
 // Serve answers on link, which Connect has made; it takes the descriptor over.
 func (s *Stack) Serve(link *os.File) error {
+	defer link.Close()
 	fd, err := unix.FcntlInt(link.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	link.Close()
 	if err != nil {
 		return fmt.Errorf("dup: %w", err)
 	}
-	packets, err := fdbased.IsSocketFD(fd)
+	ep, err := newEthernet(fd, s.config.MTU)
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
-	}
-	mtu := s.config.MTU
-	if !packets {
-		mtu = s.config.TapMTU
-	}
-	ep, err := fdbased.New(&fdbased.Options{
-		FDs: []int{fd}, MTU: uint32(mtu), EthernetHeader: true, Address: tcpip.LinkAddress(stackMAC[:]),
-		PacketDispatchMode: fdbased.RecvMMsg, GSOMaxSize: 1 << 16, RXChecksumOffload: true,
-		PreConfigured: true, IsPacketSocket: []bool{packets},
-		ProcessorsPerChannel: 1, // with more, packets wait between two threads, as many as come
-	})
-	if err != nil {
-		return fmt.Errorf("link: %w", err)
-	}
-	if packets {
-		if err := closeLater(fd); err != nil {
-			return fmt.Errorf("link: %w", err)
-		}
 	}
 	if err := s.ip.CreateNIC(nic, ep); err != nil {
 		return fmt.Errorf("link: %v", err)

@@ -10,8 +10,7 @@ import (
 )
 
 // connectTap makes eth0 a tap, whose frames are read from and written to the descriptor that is
-// returned (tuntap.rst): one by one, and with neither segmentation nor checksums left to either
-// side, for gVisor speaks virtio headers with sockets only. Large packets make up for it.
+// returned (tuntap.rst), in the form that a packet socket has them in.
 func connectTap(c Config) (*os.File, error) {
 	const device = "/dev/net/tun" // the host's: the root is not changed yet
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -31,9 +30,12 @@ func makeTap(c Config, fd int) error {
 	if err != nil {
 		return err
 	}
-	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		return fmt.Errorf("TUNSETIFF: %w", err)
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
+		return fmt.Errorf("TUNSETOFFLOAD: %w", err)
 	}
 	link, err := netlink.LinkByName("eth0")
 	if err != nil {
@@ -42,8 +44,8 @@ func makeTap(c Config, fd int) error {
 	if err := netlink.LinkSetHardwareAddr(link, net.HardwareAddr(sandboxMAC[:])); err != nil {
 		return fmt.Errorf("give eth0 a hardware address: %w", err)
 	}
-	if err := netlink.LinkSetMTU(link, c.TapMTU); err != nil {
-		return fmt.Errorf("give eth0 an MTU of %d: %w", c.TapMTU, err)
+	if err := netlink.LinkSetMTU(link, c.MTU); err != nil {
+		return fmt.Errorf("give eth0 an MTU of %d: %w", c.MTU, err)
 	}
 	return configure(c)
 }

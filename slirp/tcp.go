@@ -3,16 +3,13 @@
 package slirp
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -23,10 +20,7 @@ import (
 // errTooMany is for the log.
 const errTooMany = "too many flows at a time"
 
-const (
-	dialTimeout = 30 * time.Second
-	copySize    = 256 << 10
-)
+const dialTimeout = 30 * time.Second
 
 // forwardTCP answers a SYN from the sandbox as whoever it is for does.
 func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
@@ -188,98 +182,4 @@ func (s *Stack) relay(inside *endpoint, outside *net.TCPConn) {
 	both.Wait()
 	inside.ep.Close()
 	outside.Close()
-}
-
-// copyTo writes what comes from the sandbox to w, until its FIN. A flow that stands still
-// holds no buffer.
-func (e *endpoint) copyTo(w io.Writer) error {
-	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
-	e.queue.EventRegister(&entry)
-	defer e.queue.EventUnregister(&entry)
-	for {
-		b := buffers.Get().(*[copySize]byte)
-		n, readErr := e.fill(b[:])
-		_, err := w.Write(b[:n])
-		buffers.Put(b)
-		e.flow.addSent(n)
-		if err != nil {
-			return err
-		}
-		switch readErr.(type) {
-		case nil:
-		case *tcpip.ErrWouldBlock:
-			<-ready
-		case *tcpip.ErrClosedForReceive:
-			return nil
-		default:
-			return errors.New(readErr.String())
-		}
-	}
-}
-
-// fill reads all that is there, as far as it fits into b: it comes in segments, and each
-// write to the host costs a system call.
-func (e *endpoint) fill(b []byte) (n int, err tcpip.Error) {
-	for n < len(b) {
-		rest := tcpip.SliceWriter(b[n:])
-		result, err := e.ep.Read(&rest, tcpip.ReadOptions{})
-		if err != nil {
-			return n, err
-		}
-		n += result.Count
-	}
-	return n, nil
-}
-
-// buffers are shared by all flows.
-var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
-
-// copyFrom writes what comes from outside to the sandbox, until its FIN.
-func (e *endpoint) copyFrom(outside *net.TCPConn) error {
-	raw, err := outside.SyscallConn()
-	if err != nil {
-		return err
-	}
-	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
-	e.queue.EventRegister(&entry)
-	defer e.queue.EventUnregister(&entry)
-	for {
-		var b *[copySize]byte
-		var n int
-		var failed error
-		err := raw.Read(func(fd uintptr) bool {
-			b = buffers.Get().(*[copySize]byte)
-			n, failed = unix.Read(int(fd), b[:])
-			if failed == unix.EAGAIN {
-				buffers.Put(b) // and wait without one
-				return false
-			}
-			return true
-		})
-		if err != nil {
-			return err
-		}
-		if failed == nil && n > 0 {
-			failed = e.write(b[:n], ready)
-			e.flow.addReceived(n)
-		}
-		buffers.Put(b)
-		if failed != nil || n == 0 {
-			return failed
-		}
-	}
-}
-
-func (e *endpoint) write(b []byte, ready <-chan struct{}) error {
-	for r := bytes.NewReader(b); r.Len() > 0; {
-		_, err := e.ep.Write(r, tcpip.WriteOptions{})
-		switch err.(type) {
-		case nil:
-		case *tcpip.ErrWouldBlock:
-			<-ready
-		default:
-			return errors.New(err.String())
-		}
-	}
-	return nil
 }

@@ -1,0 +1,216 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	vnetHeader = 10 // bytes before each frame (struct virtio_net_hdr)
+	maxFrame   = header.EthernetMinimumSize + 1<<16 - 1
+
+	// A frame that is no larger is copied into memory of its size; a larger one, as the kernel makes
+	// of a stream, keeps the buffer that it was read into.
+	copyFrame = 16 << 10
+)
+
+// ethernet is the stack's end of a link (stack.LinkEndpoint): whole frames on a packet socket or
+// a tap, each after a header that leaves segments and checksums to the kernel. One goroutine reads and
+// delivers; what comes faster than that waits in the kernel, as far as there is room, and is lost
+// like anywhere else.
+type ethernet struct {
+	link *os.File
+	raw  syscall.RawConn
+	fd   int
+	mtu  uint32
+
+	reading sync.WaitGroup
+
+	mu         sync.Mutex
+	dispatcher stack.NetworkDispatcher
+}
+
+// newEthernet takes over fd.
+func newEthernet(fd, mtu int) (*ethernet, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("set non-blocking: %w", err)
+	}
+	link := os.NewFile(uintptr(fd), "link")
+	raw, err := link.SyscallConn()
+	if err != nil {
+		link.Close()
+		return nil, err
+	}
+	return &ethernet{link: link, raw: raw, fd: fd, mtu: uint32(mtu)}, nil
+}
+
+// Attach begins to read, or with nil ends it.
+func (e *ethernet) Attach(d stack.NetworkDispatcher) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case d == nil && e.dispatcher != nil:
+		e.link.Close()
+	case d != nil && e.dispatcher == nil:
+		e.reading.Go(func() { e.read(d) })
+	}
+	e.dispatcher = d
+}
+
+func (e *ethernet) read(d stack.NetworkDispatcher) {
+	var in frameBuffer
+	for {
+		n, err := in.read(e.raw)
+		switch err {
+		case nil:
+			if pkt := in.packet(n); pkt != nil {
+				d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
+				pkt.DecRef()
+			}
+		case unix.EINTR, unix.ENETDOWN: // the sandbox may take its link down, and up again
+		default:
+			return
+		}
+	}
+}
+
+// frameBuffer is where one frame is read into. A View has room for 64 KiB, and a frame may be a
+// little longer.
+type frameBuffer struct {
+	header [vnetHeader]byte
+	view   *buffer.View
+	spill  [maxFrame - buffer.MaxChunkSize]byte
+}
+
+func (b *frameBuffer) read(raw syscall.RawConn) (n int, failed error) {
+	if b.view == nil {
+		b.view = buffer.NewViewSize(buffer.MaxChunkSize)
+	}
+	iovecs := [][]byte{b.header[:], b.view.AsSlice(), b.spill[:]}
+	err := raw.Read(func(fd uintptr) bool {
+		n, failed = unix.Readv(int(fd), iovecs)
+		return failed != unix.EAGAIN
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, failed
+}
+
+// packet is the frame of n bytes that was read, or nil if it is none, or not for the stack.
+func (b *frameBuffer) packet(n int) *stack.PacketBuffer {
+	n -= vnetHeader
+	if n < header.EthernetMinimumSize {
+		return nil
+	}
+	ether := header.Ethernet(b.view.AsSlice())
+	if to := ether.DestinationAddress(); to != tcpip.LinkAddress(stackMAC[:]) && !header.IsMulticastEthernetAddress(to) {
+		return nil
+	}
+	kind := ether.Type()
+	// Headers for themselves: the stack copies the View that a header of IP is in.
+	headers := header.EthernetMinimumSize + header.IPv4MinimumSize
+	if kind == header.IPv6ProtocolNumber {
+		headers = header.EthernetMinimumSize + header.IPv6MinimumSize
+	}
+	headers = min(headers, n)
+	frame := buffer.MakeWithData(b.view.AsSlice()[:headers])
+	if n <= copyFrame {
+		frame.Append(buffer.NewViewWithData(b.view.AsSlice()[headers:n]))
+	} else {
+		b.view.CapLength(min(n, buffer.MaxChunkSize))
+		b.view.TrimFront(headers)
+		frame.Append(b.view)
+		b.view = nil
+	}
+	if n > buffer.MaxChunkSize {
+		frame.Append(buffer.NewViewWithData(b.spill[:n-buffer.MaxChunkSize]))
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: frame})
+	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	pkt.NetworkProtocolNumber = kind
+	pkt.RXChecksumValidated = true // the kernel computes none between the two ends of a veth
+	return pkt
+}
+
+// WritePackets sends each as a frame. One that the link has no room for is lost.
+func (e *ethernet) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	var iovecs [8][]byte
+	for i, pkt := range pkts.AsSlice() {
+		h := offload(pkt)
+		frame := append(append(iovecs[:0], h[:]), pkt.AsSlices()...)
+		if _, err := unix.Writev(e.fd, frame); err != nil {
+			return i, tcpip.TranslateErrno(err.(unix.Errno))
+		}
+	}
+	return pkts.Len(), nil
+}
+
+// offload is the header that says what of a frame the kernel is to do.
+func offload(pkt *stack.PacketBuffer) (h [vnetHeader]byte) {
+	const (
+		needsChecksum = 1    // VIRTIO_NET_HDR_F_NEEDS_CSUM
+		tcp4, tcp6    = 1, 4 // VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6
+	)
+	gso := pkt.GSOOptions
+	if gso.Type == stack.GSONone {
+		return h
+	}
+	binary.NativeEndian.PutUint16(h[2:], uint16(pkt.HeaderSize()))
+	if gso.NeedsCsum {
+		h[0] = needsChecksum
+		binary.NativeEndian.PutUint16(h[6:], header.EthernetMinimumSize+gso.L3HdrLen)
+		binary.NativeEndian.PutUint16(h[8:], gso.CsumOffset)
+	}
+	if pkt.Data().Size() > int(gso.MSS) {
+		h[1] = tcp4
+		if gso.Type == stack.GSOTCPv6 {
+			h[1] = tcp6
+		}
+		binary.NativeEndian.PutUint16(h[4:], gso.MSS)
+	}
+	return h
+}
+
+// AddHeader writes the frame's own header.
+func (e *ethernet) AddHeader(pkt *stack.PacketBuffer) {
+	header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&header.EthernetFields{
+		SrcAddr: pkt.EgressRoute.LocalLinkAddress, DstAddr: pkt.EgressRoute.RemoteLinkAddress, Type: pkt.NetworkProtocolNumber,
+	})
+}
+
+// ParseHeader: read has done that.
+func (e *ethernet) ParseHeader(*stack.PacketBuffer) bool { return true }
+
+func (e *ethernet) MTU() uint32                             { return e.mtu }
+func (e *ethernet) SetMTU(uint32)                           {}
+func (e *ethernet) MaxHeaderLength() uint16                 { return header.EthernetMinimumSize }
+func (e *ethernet) LinkAddress() tcpip.LinkAddress          { return tcpip.LinkAddress(stackMAC[:]) }
+func (e *ethernet) SetLinkAddress(tcpip.LinkAddress)        {}
+func (e *ethernet) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+func (e *ethernet) SupportedGSO() stack.SupportedGSO        { return stack.HostGSOSupported }
+func (e *ethernet) GSOMaxSize() uint32                      { return 1 << 16 }
+func (e *ethernet) Wait()                                   { e.reading.Wait() }
+func (e *ethernet) Close()                                  {}
+func (e *ethernet) SetOnCloseAction(func())                 {}
+func (e *ethernet) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
+}
+
+// IsAttached: somebody has what is read.
+func (e *ethernet) IsAttached() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.dispatcher != nil
+}
