@@ -56,10 +56,13 @@ startup:
 bench: setup
 	scripts/bench
 
+bench-net: setup
+	scripts/bench-net
+
 demo: setup
 	scripts/demo
 
 clean:
 	rm -f sbx sbx.hot sbx.net sbx.whole
 
-.PHONY: build install setup test e2e lint startup bench demo clean
+.PHONY: build install setup test e2e lint startup bench bench-net demo clean

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
+
+// maxPieces of a flow go out at a time.
+const maxPieces = 64
 
 // The two directions of a flow of TCP. Bytes go between the stack's own memory and the host's
 // socket, through no buffer of ours but for small pieces; a flow that stands still holds none.
@@ -25,21 +27,14 @@ func (e *endpoint) copyTo(outside *net.TCPConn) error {
 	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	e.queue.EventRegister(&entry)
 	defer e.queue.EventUnregister(&entry)
-	var to gatherer
-	defer to.release()
 	for {
+		var failed error
 		var readErr tcpip.Error
 		err := raw.Write(func(fd uintptr) bool {
-			to.fd, to.failed = int(fd), nil
-			if to.flush() == nil {
-				var result tcpip.ReadResult
-				result, readErr = e.ep.Read(&to, tcpip.ReadOptions{})
-				e.flow.addSent(result.Count)
-				to.flush()
-			}
-			return to.failed != unix.EAGAIN
+			failed, readErr = e.send(int(fd))
+			return failed != unix.EAGAIN
 		})
-		if err = errors.Join(err, to.failed); err != nil {
+		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
 		switch readErr.(type) {
@@ -54,6 +49,60 @@ func (e *endpoint) copyTo(outside *net.TCPConn) error {
 	}
 }
 
+// send writes all that has come from the sandbox to a socket that does not block, as far as that
+// takes it.
+func (e *endpoint) send(fd int) (failed error, readErr tcpip.Error) {
+	g := gathered{fd: fd}
+	if g.missing, readErr = e.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); readErr != nil {
+		return nil, readErr
+	}
+	if _, readErr = e.ep.Read(&g, tcpip.ReadOptions{Peek: true}); g.failed != nil || g.written == 0 {
+		return g.failed, readErr
+	}
+	sent := sent(g.written)
+	e.ep.Read(&sent, tcpip.ReadOptions{})
+	e.flow.addSent(g.written)
+	return nil, nil
+}
+
+// gathered are pieces of what a flow has received, which stay where they are until they have
+// been written. The last of those that are missing has them written: after that the stack may use
+// their memory again.
+type gathered struct {
+	fd, missing int
+	pieces      [][]byte
+	written     int
+	failed      error
+}
+
+var errWritten = errors.New("all is written")
+
+func (g *gathered) Write(b []byte) (int, error) {
+	g.pieces = append(g.pieces, b)
+	g.missing -= len(b)
+	if g.missing > 0 && len(g.pieces) < maxPieces {
+		return len(b), nil
+	}
+	for {
+		g.written, g.failed = unix.Writev(g.fd, g.pieces)
+		if g.failed != unix.EINTR {
+			return 0, errWritten
+		}
+	}
+}
+
+// sent takes as many bytes off the queue of a flow.
+type sent int
+
+func (s *sent) Write(b []byte) (int, error) {
+	n := min(len(b), int(*s))
+	*s -= sent(n)
+	if n < len(b) {
+		return n, errWritten
+	}
+	return n, nil
+}
+
 // fill reads all that is there, as far as it fits into b: it comes in segments.
 func (e *endpoint) fill(b []byte) (n int, err tcpip.Error) {
 	for n < len(b) {
@@ -65,69 +114,6 @@ func (e *endpoint) fill(b []byte) (n int, err tcpip.Error) {
 		n += result.Count
 	}
 	return n, nil
-}
-
-// gatherer writes to a socket that does not block: at once what is large, and small pieces
-// together. The first error stays in failed.
-type gatherer struct {
-	fd     int
-	failed error
-	small  *[gatherSize]byte
-	n      int
-}
-
-const gatherSize = 16 << 10
-
-var gathered = sync.Pool{New: func() any { return new([gatherSize]byte) }}
-
-func (g *gatherer) Write(b []byte) (int, error) {
-	if g.n+len(b) > gatherSize {
-		if err := g.flush(); err != nil {
-			return 0, err
-		}
-	}
-	if len(b) > gatherSize/2 {
-		return g.write(b)
-	}
-	if g.small == nil {
-		g.small = gathered.Get().(*[gatherSize]byte)
-	}
-	g.n += copy(g.small[g.n:], b)
-	return len(b), nil
-}
-
-// flush writes the small pieces. What is left of them comes first the next time.
-func (g *gatherer) flush() error {
-	if g.n == 0 || g.failed != nil {
-		return g.failed
-	}
-	n, err := g.write(g.small[:g.n])
-	g.n = copy(g.small[:], g.small[n:g.n])
-	if g.n == 0 {
-		g.release()
-	}
-	return err
-}
-
-func (g *gatherer) write(b []byte) (n int, err error) {
-	for n < len(b) && g.failed == nil {
-		written, err := unix.Write(g.fd, b[n:])
-		switch err {
-		case nil:
-			n += written
-		case unix.EINTR:
-		default:
-			g.failed = err
-		}
-	}
-	return n, g.failed
-}
-
-func (g *gatherer) release() {
-	if g.small != nil {
-		gathered.Put(g.small)
-		g.small = nil
-	}
 }
 
 // copyFrom writes what comes from outside to the sandbox, until its FIN.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -18,11 +19,14 @@ import (
 
 const (
 	vnetHeader = 10 // bytes before each frame (struct virtio_net_hdr)
-	maxFrame   = header.EthernetMinimumSize + 1<<16 - 1
 
-	// A frame that is no larger is copied into memory of its size; a larger one, as the kernel makes
+	// A body that is no larger is copied into memory of its size; a larger one, as the kernel makes
 	// of a stream, keeps the buffer that it was read into.
-	copyFrame = 16 << 10
+	copyBody = 16 << 10
+	maxBody  = buffer.MaxChunkSize // no packet of IP, with its Ethernet header but without a head, has more
+
+	// So many frames are delivered before somebody else has the processor.
+	readBatch = 16
 )
 
 // ethernet is the stack's end of a link (stack.LinkEndpoint): whole frames on a packet socket or
@@ -70,7 +74,10 @@ func (e *ethernet) Attach(d stack.NetworkDispatcher) {
 
 func (e *ethernet) read(d stack.NetworkDispatcher) {
 	var in frameBuffer
-	for {
+	for i := 0; ; i++ {
+		if i%readBatch == 0 {
+			runtime.Gosched() // without, what is delivered piles up, and is lost
+		}
 		n, err := in.read(e.raw)
 		switch err {
 		case nil:
@@ -85,21 +92,21 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 	}
 }
 
-// frameBuffer is where one frame is read into. A View has room for 64 KiB, and a frame may be a
-// little longer.
+// frameBuffer is where one frame is read into: its headers for themselves, for the stack copies a
+// View that has one of IP in it.
 type frameBuffer struct {
-	header [vnetHeader]byte
-	view   *buffer.View
-	spill  [maxFrame - buffer.MaxChunkSize]byte
+	offload [vnetHeader]byte
+	head    [128]byte // as much as a View of this size holds, or what follows would be moved into it
+	body    *buffer.View
 }
 
-func (b *frameBuffer) read(raw syscall.RawConn) (n int, failed error) {
-	if b.view == nil {
-		b.view = buffer.NewViewSize(buffer.MaxChunkSize)
+func (b *frameBuffer) read(link syscall.RawConn) (n int, failed error) {
+	if b.body == nil {
+		b.body = buffer.NewViewSize(maxBody)
 	}
-	iovecs := [][]byte{b.header[:], b.view.AsSlice(), b.spill[:]}
-	err := raw.Read(func(fd uintptr) bool {
-		n, failed = unix.Readv(int(fd), iovecs)
+	pieces := [][]byte{b.offload[:], b.head[:], b.body.AsSlice()}
+	err := link.Read(func(fd uintptr) bool {
+		n, failed = unix.Readv(int(fd), pieces)
 		return failed != unix.EAGAIN
 	})
 	if err != nil {
@@ -114,33 +121,23 @@ func (b *frameBuffer) packet(n int) *stack.PacketBuffer {
 	if n < header.EthernetMinimumSize {
 		return nil
 	}
-	ether := header.Ethernet(b.view.AsSlice())
+	ether := header.Ethernet(b.head[:])
 	if to := ether.DestinationAddress(); to != tcpip.LinkAddress(stackMAC[:]) && !header.IsMulticastEthernetAddress(to) {
 		return nil
 	}
-	kind := ether.Type()
-	// Headers for themselves: the stack copies the View that a header of IP is in.
-	headers := header.EthernetMinimumSize + header.IPv4MinimumSize
-	if kind == header.IPv6ProtocolNumber {
-		headers = header.EthernetMinimumSize + header.IPv6MinimumSize
-	}
-	headers = min(headers, n)
-	frame := buffer.MakeWithData(b.view.AsSlice()[:headers])
-	if n <= copyFrame {
-		frame.Append(buffer.NewViewWithData(b.view.AsSlice()[headers:n]))
-	} else {
-		b.view.CapLength(min(n, buffer.MaxChunkSize))
-		b.view.TrimFront(headers)
-		frame.Append(b.view)
-		b.view = nil
-	}
-	if n > buffer.MaxChunkSize {
-		frame.Append(buffer.NewViewWithData(b.spill[:n-buffer.MaxChunkSize]))
+	frame := buffer.MakeWithData(b.head[:min(n, len(b.head))])
+	switch n -= len(b.head); {
+	case n <= 0:
+	case n <= copyBody:
+		frame.Append(buffer.NewViewWithData(b.body.AsSlice()[:n]))
+	default:
+		b.body.CapLength(n)
+		frame.Append(b.body)
+		b.body = nil
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: frame})
 	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	pkt.NetworkProtocolNumber = kind
-	pkt.RXChecksumValidated = true // the kernel computes none between the two ends of a veth
+	pkt.NetworkProtocolNumber = ether.Type()
 	return pkt
 }
 

@@ -37,6 +37,15 @@ const (
 	maxUDPClients = 1024
 )
 
+// What a flow of TCP may have waiting in the stack, from the sandbox and to it. The link is short: more
+// makes nothing faster. With many flows each has its part of maxWaiting.
+const (
+	minReceive = 4 << 10
+	maxReceive = 1 << 20
+	maxSend    = 512 << 10
+	maxWaiting = 32 << 20
+)
+
 // Stack is the network outside of one sandbox.
 type Stack struct {
 	config Config
@@ -51,6 +60,7 @@ type Stack struct {
 	published published
 	sockets   *socketMaker
 
+	receive             int // bytes that a flow of TCP may have waiting in the stack
 	tcps, udps, pings   limit
 	clients, udpClients limit
 
@@ -96,6 +106,7 @@ var silent = sync.OnceFunc(func() {
 func New(c Config) (*Stack, error) {
 	silent()
 	s := &Stack{config: c, reach: newReach(), pins: newPins()}
+	s.receive = maxReceive
 	s.tcps.max, s.udps.max, s.pings.max = maxTCP, maxUDP, maxPings
 	s.clients.max, s.udpClients.max = maxClients, maxUDPClients
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -104,11 +115,11 @@ func New(c Config) (*Stack, error) {
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
-	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(false)
 	for _, option := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate,
-		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 256 << 10, Max: 256 << 10},
-		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: maxReceive, Max: maxReceive},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: maxSend, Max: maxSend},
 	} {
 		if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
 			return nil, fmt.Errorf("TCP: %v", err)
@@ -128,6 +139,12 @@ func (s *Stack) Serve(link *os.File) error {
 	if err != nil {
 		return fmt.Errorf("dup: %w", err)
 	}
+	if err := closeLater(fd); err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	if err := s.fit(fd); err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
 	ep, err := newEthernet(fd, s.config.MTU)
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
@@ -136,6 +153,24 @@ func (s *Stack) Serve(link *os.File) error {
 		return fmt.Errorf("link: %v", err)
 	}
 	return s.address()
+}
+
+// fit lets no flow have more under way than the link has room for, as far as it has a bound: what
+// is lost there makes the sandbox slow down.
+func (s *Stack) fit(fd int) error {
+	room, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if errors.Is(err, unix.ENOTSOCK) { // a tap
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.receive = min(maxReceive, room/4*3)
+	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: s.receive, Max: s.receive}
+	if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, &window); err != nil {
+		return fmt.Errorf("TCP: %v", err)
+	}
+	return nil
 }
 
 // address gives the stack its own addresses, and everybody else's: it answers for all.

@@ -31,7 +31,7 @@ func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 			return
 		}
 		defer s.tcps.give()
-		if inside, err := accept(r); err == nil {
+		if inside, err := s.accept(r); err == nil {
 			s.answerTCP(inside)
 		}
 		return
@@ -59,7 +59,7 @@ func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	inside, err := accept(r)
+	inside, err := s.accept(r)
 	if err != nil {
 		outside.Close()
 		return
@@ -76,7 +76,7 @@ func (s *Stack) forwardNamed(r *tcp.ForwarderRequest, f *flow, dst netip.AddrPor
 		r.Complete(true)
 		return
 	}
-	inside, err := accept(r)
+	inside, err := s.accept(r)
 	if err != nil {
 		return
 	}
@@ -137,14 +137,22 @@ type endpoint struct {
 }
 
 // accept completes the handshake.
-func accept(r *tcp.ForwarderRequest) (*endpoint, error) {
+func (s *Stack) accept(r *tcp.ForwarderRequest) (*endpoint, error) {
 	queue := new(waiter.Queue)
 	ep, err := r.CreateEndpoint(queue)
 	r.Complete(err != nil)
 	if err != nil {
 		return nil, errors.New(err.String())
 	}
+	s.bound(ep)
 	return &endpoint{ep: ep, queue: queue}, nil
+}
+
+// bound gives the newest of as many flows as there are what it may have waiting.
+func (s *Stack) bound(ep tcpip.Endpoint) {
+	part := int64(maxWaiting) / max(1, s.tcps.now.Load())
+	ep.SocketOptions().SetReceiveBufferSize(min(int64(s.receive), part), true)
+	ep.SocketOptions().SetSendBufferSize(min(maxSend, part), true)
 }
 
 // keepAlive finds out, like the host's side, when nobody is there any more.
