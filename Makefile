@@ -47,6 +47,16 @@ e2e: setup
 	@ls testdata/script | grep -qE '^($(or $(SCRIPT),.*))\.txtar$$' || { echo "no script $(SCRIPT)" >&2; exit 1; }
 	go test -count=1 -run 'TestScript/$(if $(SCRIPT),^$(SCRIPT)$$)' $(if $(SCRIPT),-v) .
 
+# make fuzz-net TIME=5m: what a sandbox or a server may send, each kind for that long
+TIME ?= 1m
+fuzz-net: setup
+	SBX_GARBAGE=$(TIME) go test $(UNROOT) -count=1 -timeout 0 -v -run TestGarbage ./slirp
+	@for package in ./slirp ./slirp/egress; do \
+		for fuzz in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
+			go test -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(TIME) $$package || exit; \
+		done; \
+	done
+
 lint:
 	scripts/lint
 
@@ -65,4 +75,4 @@ demo: setup
 clean:
 	rm -f sbx sbx.hot sbx.net sbx.whole
 
-.PHONY: build install setup test e2e lint startup bench bench-net demo clean
+.PHONY: build install setup test e2e fuzz-net lint startup bench bench-net demo clean

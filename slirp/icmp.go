@@ -125,16 +125,22 @@ func pingSocket(dst netip.Addr, from string) (*os.File, error) {
 	return f, nil
 }
 
-// unreachable is why: the codes of both families' messages.
+// unreachable is why: the codes of both families' messages, or what the way takes.
 type unreachable struct {
-	v4 header.ICMPv4Code
-	v6 header.ICMPv6Code
+	v4  header.ICMPv4Code
+	v6  header.ICMPv6Code
+	mtu int
 }
 
 var (
-	nobodyThere = unreachable{header.ICMPv4PortUnreachable, header.ICMPv6PortUnreachable}
-	prohibited  = unreachable{header.ICMPv4AdminProhibited, header.ICMPv6Prohibited} // by administration
+	nobodyThere = unreachable{v4: header.ICMPv4PortUnreachable, v6: header.ICMPv6PortUnreachable}
+	prohibited  = unreachable{v4: header.ICMPv4AdminProhibited, v6: header.ICMPv6Prohibited} // by administration
 )
+
+// tooBig: larger than the way takes (RFC 1191, RFC 8201).
+func tooBig(mtu int) unreachable {
+	return unreachable{v4: header.ICMPv4FragmentationNeeded, mtu: mtu}
+}
 
 // sendUnreachable tells the sandbox that what it sends by a flow does not arrive, and why: a message
 // with the beginning of the packet that was sent in vain (RFC 792, RFC 4443).
@@ -146,6 +152,7 @@ func (s *Stack) sendUnreachable(flow stack.TransportEndpointID, why unreachable,
 		h := header.ICMPv4(message)
 		h.SetType(header.ICMPv4DstUnreachable)
 		h.SetCode(why.v4)
+		h.SetMTU(uint16(why.mtu))
 		header.IPv4(message[header.ICMPv4MinimumSize:]).Encode(&header.IPv4Fields{
 			TotalLength: uint16(header.IPv4MinimumSize + len(start)), TTL: 64, Protocol: uint8(protocol),
 			SrcAddr: flow.RemoteAddress, DstAddr: flow.LocalAddress,
@@ -155,6 +162,10 @@ func (s *Stack) sendUnreachable(flow stack.TransportEndpointID, why unreachable,
 		h := header.ICMPv6(message)
 		h.SetType(header.ICMPv6DstUnreachable)
 		h.SetCode(why.v6)
+		if why.mtu != 0 {
+			h.SetType(header.ICMPv6PacketTooBig)
+			h.SetMTU(uint32(why.mtu))
+		}
 		header.IPv6(message[header.ICMPv6DstUnreachableMinimumSize:]).Encode(&header.IPv6Fields{
 			PayloadLength: uint16(len(start)), HopLimit: 64, TransportProtocol: protocol,
 			SrcAddr: flow.RemoteAddress, DstAddr: flow.LocalAddress,

@@ -63,6 +63,7 @@ type Stack struct {
 	receive             int // bytes that a flow of TCP may have waiting in the stack
 	tcps, udps, pings   limit
 	clients, udpClients limit
+	narrow              narrow
 
 	denied, deniedNames atomic.Int64
 }

@@ -133,7 +133,8 @@ func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
 type endpoint struct {
 	ep    tcpip.Endpoint
 	queue *waiter.Queue
-	flow  *flow // of the log
+	flow  *flow   // of the log
+	way   *wayOut // of a flow of UDP, from the sandbox
 }
 
 // accept completes the handshake.

@@ -62,6 +62,10 @@ func (s *Stack) forwardUDP(r *udp.ForwarderRequest) bool {
 	begun := s.begin(r, func(inside *endpoint) {
 		defer f.end()
 		inside.flow = f
+		inside.way = &wayOut{outside: outside, link: s.config.MTU, dst: dst.Addr(), narrow: &s.narrow, tell: func(mtu int) {
+			s.sendUnreachable(id, tooBig(mtu), header.UDPProtocolNumber, udpHeader(id))
+		}}
+		inside.way.begin()
 		s.relayDatagrams(inside, outside, func() {
 			s.sendUnreachable(id, nobodyThere, header.UDPProtocolNumber, udpHeader(id))
 		})
@@ -142,6 +146,9 @@ func (e *endpoint) copyDatagramsTo(outside io.Writer, touch, refused func()) {
 		var err error
 		if readErr == nil {
 			_, err = outside.Write(b[:result.Count])
+			if errors.Is(err, unix.EMSGSIZE) && e.way != nil {
+				e.way.tooLarge(b[:result.Count])
+			}
 			e.flow.addSent(result.Count)
 		}
 		datagrams.Put(b)
