@@ -47,13 +47,14 @@ e2e: setup
 	@ls testdata/script | grep -qE '^($(or $(SCRIPT),.*))\.txtar$$' || { echo "no script $(SCRIPT)" >&2; exit 1; }
 	go test -count=1 -run 'TestScript/$(if $(SCRIPT),^$(SCRIPT)$$)' $(if $(SCRIPT),-v) .
 
-# make fuzz-net TIME=5m: what a sandbox or a server may send, each kind for that long
+# make fuzz-net TIME=5m: what a sandbox may send, for that long; then what is parsed by itself, so
+# many times: when a time is up, `go test -fuzz` now and then calls that a failure
 TIME ?= 1m
 fuzz-net: setup
 	SBX_GARBAGE=$(TIME) go test $(UNROOT) -count=1 -timeout 0 -v -run TestGarbage ./slirp
 	@for package in ./slirp ./slirp/egress; do \
 		for fuzz in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
-			go test -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(TIME) $$package || exit; \
+			go test -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime 200000x $$package || exit; \
 		done; \
 	done
 

@@ -31,7 +31,7 @@ func (e *endpoint) copyTo(outside *net.TCPConn) error {
 		var failed error
 		var readErr tcpip.Error
 		err := raw.Write(func(fd uintptr) bool {
-			failed, readErr = e.send(int(fd))
+			readErr, failed = e.send(int(fd))
 			return failed != unix.EAGAIN
 		})
 		if err = errors.Join(err, failed); err != nil {
@@ -51,13 +51,13 @@ func (e *endpoint) copyTo(outside *net.TCPConn) error {
 
 // send writes all that has come from the sandbox to a socket that does not block, as far as that
 // takes it.
-func (e *endpoint) send(fd int) (failed error, readErr tcpip.Error) {
+func (e *endpoint) send(fd int) (readErr tcpip.Error, failed error) {
 	g := gathered{fd: fd}
 	if g.missing, readErr = e.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); readErr != nil {
-		return nil, readErr
+		return readErr, nil
 	}
 	if _, readErr = e.ep.Read(&g, tcpip.ReadOptions{Peek: true}); g.failed != nil || g.written == 0 {
-		return g.failed, readErr
+		return readErr, g.failed
 	}
 	sent := sent(g.written)
 	e.ep.Read(&sent, tcpip.ReadOptions{})
@@ -122,10 +122,6 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	// Urgent data is counted like any other only if it is read like any other.
-	if err := raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }); err != nil {
-		return err
-	}
 	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
 	e.queue.EventRegister(&entry)
 	defer e.queue.EventUnregister(&entry)
@@ -135,13 +131,12 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 		ended := false
 		err := raw.Read(func(fd uintptr) bool {
 			from := arrived{fd: int(fd)}
-			if from.n, failed = unix.IoctlGetInt(int(fd), unix.TIOCINQ); from.n > 0 {
+			if from.n, failed = waiting(from.fd); from.n > 0 {
 				var n int64
 				n, writeErr = e.ep.Write(&from, tcpip.WriteOptions{})
 				e.flow.addReceived(int(n))
-			} else if failed == nil {
-				ended, failed = atEnd(int(fd))
 			}
+			ended = from.n == 0 && failed == nil
 			return failed != unix.EAGAIN
 		})
 		if err = errors.Join(err, failed); err != nil || ended {
@@ -157,10 +152,19 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 	}
 }
 
-// atEnd tells an end of file from nothing having come yet, EAGAIN.
-func atEnd(fd int) (bool, error) {
-	n, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK)
-	return n == 0 && err == nil, err
+// waiting is how many bytes could be read: none is the end of file, as it is when they are read. They
+// are looked at, and not copied (tcp(7), MSG_TRUNC).
+func waiting(fd int) (int, error) {
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), 0, maxSend, unix.MSG_PEEK|unix.MSG_TRUNC, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
 }
 
 // arrived reads n bytes from a socket that has as many (tcpip.Payloader).
