@@ -31,6 +31,9 @@ func (p *planner) noPorts() error {
 		p.warn(flag + ": with the host's network the sandbox's ports are the host's already; none is published")
 		return nil
 	}
+	if joins(p.Network) {
+		return &Error{Text: fmt.Sprintf("%s: with --network %s, the ports are those of who made the network", flag, p.Network), Fix: "give the flag to that sandbox"}
+	}
 	return &Error{Text: fmt.Sprintf("%s: with --network %s nothing comes into the sandbox", flag, p.Network), Fix: "--network private"}
 }
 
