@@ -83,20 +83,24 @@ func (n *network) ready() ([]uint16, error) {
 	return r.Ports, nil
 }
 
-// wait returns when sbx-net has ended, with why, unless it was stopped. It is called once.
-func (n *network) wait() error {
+// wait returns when sbx-net has ended, with why, unless it was stopped. Until then it passes
+// warnings on. It is called once.
+func (n *network) wait(warn func(string)) error {
 	defer close(n.ended)
-	n.err = n.end()
+	n.err = n.end(warn)
 	return n.err
 }
 
-func (n *network) end() error {
+func (n *network) end(warn func(string)) error {
 	var err error
 	if !n.asked {
 		_, err = n.ready()
 	}
-	if err == nil {
-		_, err = slirp.Receive(n.control, new(slirp.Reply))
+	for err == nil {
+		var r slirp.Reply
+		if _, err = slirp.Receive(n.control, &r); err == nil {
+			warn(r.Warning)
+		}
 	}
 	if errors.Is(err, io.EOF) {
 		err = errors.New("sbx-net has ended")

@@ -114,7 +114,7 @@ func (pa *parent) start() error {
 
 // watchNetwork tells of the end of sbx-net, which comes after that of the sandbox.
 func (pa *parent) watchNetwork() {
-	if err := pa.network.wait(); err != nil && pa.network.linked.Load() {
+	if err := pa.network.wait(func(text string) { pa.warn("network: " + text) }); err != nil && pa.network.linked.Load() {
 		pa.warn("the sandbox has no network any more: " + err.Error())
 	}
 }

@@ -21,10 +21,12 @@ type Order struct {
 	Sockets bool    `json:"sockets,omitempty"`
 }
 
-// Reply is what sbx-net says: once, to its Config.
+// Reply is what sbx-net says: once, to its Config, and later only warnings.
 type Reply struct {
 	Failure string `json:"failure,omitempty"`
 	Fix     string `json:"fix,omitempty"` // what helps against the failure
+
+	Warning string `json:"warning,omitempty"` // at any later time
 
 	Ports []uint16 `json:"ports,omitempty"` // that the kernel chose; see Chosen
 }

@@ -41,6 +41,7 @@ func serve(control *os.File) error {
 	if log != nil {
 		s.LogTo(log)
 	}
+	s.WarnTo(func(text string) { Send(control, Reply{Warning: text}, nil) })
 	chosen, err := s.Publish()
 	if err != nil {
 		return Send(control, failed(err), nil)

@@ -66,6 +66,8 @@ type Stack struct {
 	narrow              narrow
 
 	denied, deniedNames atomic.Int64
+
+	warn func(string) // told once when something is refused for want of room; nil is nobody
 }
 
 // Counters tell what a Stack has refused, and why.
@@ -80,13 +82,16 @@ type Counters struct {
 // limit counts what is there, up to a maximum, and what was turned away.
 type limit struct {
 	max           int64
+	reached       func() // called once
 	now, refusals atomic.Int64
 }
 
 func (l *limit) take() bool {
 	if l.now.Add(1) > l.max {
 		l.now.Add(-1)
-		l.refusals.Add(1)
+		if l.refusals.Add(1) == 1 {
+			l.reached()
+		}
 		return false
 	}
 	return true
@@ -108,8 +113,21 @@ func New(c Config) (*Stack, error) {
 	silent()
 	s := &Stack{config: c, reach: newReach(), pins: newPins()}
 	s.receive = maxReceive
-	s.tcps.max, s.udps.max, s.pings.max = maxTCP, maxUDP, maxPings
-	s.clients.max, s.udpClients.max = maxClients, maxUDPClients
+	for _, l := range []struct {
+		*limit
+		max  int64
+		what string
+	}{
+		{&s.tcps, maxTCP, "connections out of the sandbox"}, {&s.udps, maxUDP, "flows of UDP out of the sandbox"}, {&s.pings, maxPings, "pings without an answer"},
+		{&s.clients, maxClients, "connections to published ports"}, {&s.udpClients, maxUDPClients, "clients of published UDP ports"},
+	} {
+		l.limit.max = l.max
+		l.reached = func() {
+			if s.warn != nil {
+				s.warn(fmt.Sprintf("%d %s at a time are the most; more are refused", l.max, l.what))
+			}
+		}
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.dns = newResolver(c.Resolvers)
 	s.ip = stack.New(stack.Options{
@@ -212,6 +230,10 @@ func mask(p netip.Prefix) []byte {
 	}
 	return bytes
 }
+
+// WarnTo has f told when something is refused for want of room, once for each kind. It is called
+// before Serve.
+func (s *Stack) WarnTo(f func(string)) { s.warn = f }
 
 // LogTo writes a line to f for each flow and each question, from now on. It takes f over.
 func (s *Stack) LogTo(f *os.File) { s.log = newNetLog(f, s.config.Log) }
