@@ -75,7 +75,7 @@ func Probe(data string, spec *Spec) (Host, error) {
 			return Host{}, err
 		}
 	} else if spec.Network != "none" && spec.Network != "host" {
-		if h.Networks, err = networks(); err != nil {
+		if h.Networks, err = Networks(); err != nil {
 			return Host{}, err
 		}
 		if h.Interfaces, err = interfaces(spec.NetworkOptions.Outbound[:]); err != nil {
@@ -104,8 +104,8 @@ func Probe(data string, spec *Spec) (Host, error) {
 // Refused says why this machine lets the caller make no user namespace, and so no sandbox.
 func (h Host) Refused() error { return userns.Try(h.Caller) }
 
-// networks are the addresses of the host's interfaces, each with its network.
-func networks() (list []netip.Prefix, err error) {
+// Networks are the addresses of the host's interfaces, each with its network.
+func Networks() (list []netip.Prefix, err error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("addresses of this host: %w", err)

@@ -43,12 +43,14 @@ type command struct {
 
 type longForm struct{ noun, verb, name string }
 
-// longForms are podman's and docker's longer spellings, and policy's only one.
+// longForms are podman's and docker's longer spellings, and the verbs of policy and network.
 var longForms = [...]longForm{
 	{"container", "run", "run"},
 	{"image", "ls", "images"}, {"image", "list", "images"}, {"image", "rm", "rmi"}, {"image", "remove", "rmi"},
 	{"image", "pull", "pull"}, {"image", "load", "load"}, {"image", "tag", "tag"}, {"image", "inspect", "inspect"},
 	{"policy", "show", "policy show"},
+	{"network", "create", "network create"}, {"network", "ls", "network ls"}, {"network", "list", "network ls"}, {"network", "inspect", "network inspect"},
+	{"network", "rm", "network rm"}, {"network", "remove", "network rm"}, {"network", "prune", "network prune"}, {"network", "exists", "network exists"},
 }
 
 // verbsOf are the words that may follow a noun; none for a word that is no noun. page is the
@@ -199,8 +201,6 @@ func lacking(name string) string {
 	case "attach", "cp", "create", "diff", "exec", "kill", "logs", "pause", "port", "ps", "rename", "restart", "rm",
 		"start", "stats", "stop", "top", "unpause", "update", "wait":
 		return noDetach
-	case "network":
-		return noNetwork
 	case "volume":
 		return "commands for volumes are not built into this version of sbx"
 	case "build", "commit", "export", "history", "import", "push", "save", "search", "untag":

@@ -154,6 +154,12 @@ func (a *app) arguments(verb, args []string) completion {
 		}
 	case "load":
 		return anyFile
+	case "network inspect", "network rm":
+		return a.networkNames()
+	case "network exists":
+		if len(args) == 0 {
+			return a.networkNames()
+		}
 	case "policy show":
 		if len(args) == 0 {
 			return flagValues("run", "preset")
@@ -182,7 +188,7 @@ func firstWords() []string {
 			list = append(list, c.name+"\t"+c.summary)
 		}
 	}
-	return append(list, "policy\twhat the security presets allow", "image\tpodman's and docker's longer spelling", "container\tpodman's and docker's longer spelling")
+	return append(list, "policy\twhat the security presets allow", "network\tnetworks of several sandboxes", "image\tpodman's and docker's longer spelling", "container\tpodman's and docker's longer spelling")
 }
 
 // imageNames are the names in the store; a store that cannot be read has none.
@@ -223,11 +229,20 @@ func flagValues(verb, flag string) completion {
 	case "log-level":
 		return choice("debug", "info", "warn", "error")
 	case "filter":
+		if strings.HasPrefix(verb, "network ") {
+			return choice("name=", "id=", "label=", "driver=", "until=")
+		}
 		return choice("reference=", "id=", "label=", "dangling=true", "dangling=false", "readonly=true", "readonly=false", "before=", "since=", "until=")
 	case "sort":
 		return choice("created", "id", "repository", "size", "tag")
 	case "type":
 		return choice("all", "image")
+	case "driver":
+		return choice("bridge")
+	case "ipam-driver":
+		return choice("host-local")
+	case "opt":
+		return choice("mtu=")
 	case "pid", "uts", "cgroupns":
 		return choice("private", "host")
 	case "ipc":

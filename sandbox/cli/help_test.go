@@ -68,7 +68,7 @@ func helpOf(t *testing.T, name string) string {
 func TestHelpForEveryCommand(t *testing.T) {
 	first := helpOf(t, "")
 	for _, c := range commands() {
-		if !strings.Contains(first, "    "+c.name+strings.Repeat(" ", 13-len(c.name))+c.summary+"\n") {
+		if !strings.Contains(first, "    "+c.name+strings.Repeat(" ", 17-len(c.name))+c.summary+"\n") {
 			t.Errorf("sbx help does not list %s: %s", c.name, c.summary)
 		}
 		text := helpOf(t, c.name)
@@ -143,7 +143,7 @@ func TestHelpExamplesParse(t *testing.T) {
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
 		"ru":                          "words run",
-		"":                            "words run pull load images inspect tag rmi login logout info version completion help policy image container",
+		"":                            "words run pull load images inspect tag rmi login logout info version completion help policy network image container",
 		"--debug pu":                  "words pull",
 		"--root":                      "words --root",
 		"--root /":                    "directories",
