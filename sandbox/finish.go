@@ -149,15 +149,21 @@ func (b *builder) loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
 
-// connectNetwork makes the link of a private network, and sends its other end to the parent.
+// connectNetwork makes a link for each network, and sends their other ends to the parent, in order.
 func (b *builder) connectNetwork(c *command) error {
 	if b.p.Driver != nil {
 		return b.awaitDriver(c)
 	}
-	if b.p.Link == nil {
-		return nil
+	for _, link := range b.p.links() {
+		if err := b.connectLink(link); err != nil {
+			return err
+		}
 	}
-	link, refusal, err := slirp.Connect(*b.p.Link)
+	return nil
+}
+
+func (b *builder) connectLink(c *slirp.Config) error {
+	link, refusal, err := slirp.Connect(*c)
 	if err != nil {
 		return err
 	}
@@ -167,8 +173,8 @@ func (b *builder) connectNetwork(c *command) error {
 		how = "the network's link is a tap: " + refusal
 	}
 	fds := []int{int(link.Fd())}
-	if len(b.p.Link.Ports) > 0 {
-		theirs, err := b.openPorts()
+	if len(c.Ports) > 0 {
+		theirs, err := b.openPorts(c)
 		if err != nil {
 			return err
 		}
@@ -180,10 +186,10 @@ func (b *builder) connectNetwork(c *command) error {
 
 // openPorts prepares the sandbox for clients of its published ports, and returns what sbx-net asks
 // for sockets on.
-func (b *builder) openPorts() (*os.File, error) {
+func (b *builder) openPorts(c *slirp.Config) (*os.File, error) {
 	b.returns = true
-	err := slirp.KeepReturns(*b.p.Link)
-	for _, name := range slirp.ReturnSysctls(*b.p.Link) {
+	err := slirp.KeepReturns(*c)
+	for _, name := range slirp.ReturnSysctls(*c) {
 		if err == nil {
 			err = b.writeSysctl(name, "1")
 		}

@@ -18,9 +18,10 @@ import (
 // network is sbx-net, the process that is the sandbox's network: what reads what the sandbox
 // sends is neither the process that keeps files and ids, nor able to execute anything.
 type network struct {
-	process *userns.Child
+	process *userns.Child // nil if it is shared with others
 	control *os.File
-	asked   bool          // ready has been called
+	asked   bool          // ready has been called,
+	ports   []uint16      // and has returned these
 	linked  atomic.Bool   // it has served the sandbox
 	stopped atomic.Bool   // its end is wanted
 	ended   chan struct{} // closed when wait has returned
@@ -30,11 +31,12 @@ type network struct {
 
 // openNetLog opens the file of --net-log, in the caller's name, before anything is there that
 // would write to it. The result is nil if there is none.
-func openNetLog(c *slirp.Config) (*os.File, error) {
-	if c == nil || c.Log == "" {
+func (p *Plan) openNetLog() (*os.File, error) {
+	links := p.links()
+	if len(links) == 0 || links[0].Log == "" {
 		return nil, nil
 	}
-	f, err := os.OpenFile(c.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(links[0].Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("--net-log: %w", err)
 	}
@@ -70,17 +72,24 @@ func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 }
 
 // ready waits until sbx-net has done all that may fail, and returns the ports that it has from
-// the kernel. It is called once, by wait if not before.
+// the kernel. Wait calls it, if nobody has before.
 func (n *network) ready() ([]uint16, error) {
+	if n.asked {
+		return n.ports, nil
+	}
 	n.asked = true
 	var r slirp.Reply
 	if _, err := slirp.Receive(n.control, &r); err != nil {
-		return nil, errors.Join(err, n.process.Executed())
+		if n.process != nil {
+			err = errors.Join(err, n.process.Executed())
+		}
+		return nil, err
 	}
 	if r.Failure != "" {
 		return nil, &Error{Text: r.Failure, Fix: r.Fix}
 	}
-	return r.Ports, nil
+	n.ports = r.Ports
+	return n.ports, nil
 }
 
 // wait returns when sbx-net has ended, with why, unless it was stopped. Until then it passes
@@ -130,8 +139,7 @@ func (n *network) connect(fds []int) error {
 func (n *network) stop() {
 	n.stopped.Store(true)
 	switch {
-	case n.process == nil:
-	case n.logs:
+	case n.process == nil || n.logs:
 		n.shutdown()
 	default:
 		n.kill()
@@ -159,6 +167,11 @@ func (n *network) close() {
 		}
 		n.process.Wait()
 		unix.Close(n.process.PidFD)
+	} else if n.logs {
+		select {
+		case <-n.ended:
+		case <-time.After(lastLines):
+		}
 	}
 	n.control.Close()
 }

@@ -22,12 +22,13 @@ type Plan struct {
 	Image      string        `json:"image"`
 	Preset     string        `json:"preset"`
 	Caller     userns.Caller `json:"caller"`
-	Namespaces []string      `json:"namespaces"`       // new ones; the others are the caller's
-	Network    string        `json:"network"`          // none: loopback alone; private: a stack of sbx's own; host; the program that is the driver; or see Join
-	Link       *slirp.Config `json:"link,omitempty"`   // private
-	Driver     *Driver       `json:"driver,omitempty"` // slirp4netns, pasta
-	Join       *Join         `json:"join,omitempty"`   // container:NAME, ns:PATH: a net namespace of others
-	Around     *userns.Map   `json:"around,omitempty"` // of a user namespace around that of IDs, which others may join
+	Namespaces []string      `json:"namespaces"`         // new ones; the others are the caller's
+	Network    string        `json:"network"`            // none: loopback alone; private: a stack of sbx's own; user-defined: a place on those of others; host; the program that is the driver; or see Join
+	Link       *slirp.Config `json:"link,omitempty"`     // private
+	Networks   []Membership  `json:"networks,omitempty"` // user-defined
+	Driver     *Driver       `json:"driver,omitempty"`   // slirp4netns, pasta
+	Join       *Join         `json:"join,omitempty"`     // container:NAME, ns:PATH: a net namespace of others
+	Around     *userns.Map   `json:"around,omitempty"`   // of a user namespace around that of IDs, which others may join
 	IDs        userns.Map    `json:"ids"`
 	Inner      *userns.Map   `json:"inner,omitempty"` // of the command's own user namespace, over IDs
 	Nested     bool          `json:"nested"`          // the command may make user namespaces
@@ -47,6 +48,12 @@ type Plan struct {
 type Join struct {
 	Path  string `json:"path"`  // leads there, if it still
 	Inode uint64 `json:"inode"` // has that number
+}
+
+// Membership is the sandbox's place on a network that others are on, too.
+type Membership struct {
+	Live string       `json:"live"` // the directory of its socket
+	Link slirp.Config `json:"link"`
 }
 
 // Command is what the last stage becomes.

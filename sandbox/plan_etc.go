@@ -113,8 +113,8 @@ func (p *planner) hostsFile() (string, error) {
 	}
 	if p.has("uts") {
 		own := "127.0.0.1"
-		if p.Link != nil { // servers that listen on their own name can be reached
-			own = p.Link.IPv4.Address.Addr().String()
+		if a, ok := p.ownAddress(); ok { // servers that listen on their own name can be reached
+			own = a.String()
 		}
 		fmt.Fprintf(&text, "%s\t%s\n", own, p.Hostname)
 	}
@@ -150,6 +150,8 @@ func (p *planner) resolvConf() string {
 	switch {
 	case p.Link != nil: // which asks those
 		servers = []string{p.Link.IPv4.Resolver.String()}
+	case len(p.Networks) > 0:
+		servers = p.memberResolvers()
 	case len(spec.DNS) > 0:
 		servers = spec.DNS
 	case p.Driver != nil: // which asks those, too

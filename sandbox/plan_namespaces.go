@@ -11,6 +11,9 @@ import (
 func (p *planner) namespaces() error {
 	spec := p.spec
 	p.Network = cmp.Or(spec.Network, p.preset.Network)
+	if len(spec.Networks) > 0 {
+		p.Network = userDefined
+	}
 	net := p.Network
 	if joins(net) {
 		net = "host" // it is no new one
@@ -23,7 +26,7 @@ func (p *planner) namespaces() error {
 		{"pid", "--pid", spec.PID, []string{"", "private", "host"}},
 		{"ipc", "--ipc", spec.IPC, []string{"", "private", "shareable", "none", "host"}},
 		{"uts", "--uts", spec.UTS, []string{"", "private", "host"}},
-		{"net", "--network", net, []string{"none", "private", "host", "slirp4netns", "pasta"}},
+		{"net", "--network", net, []string{"none", "private", "host", "slirp4netns", "pasta", userDefined}},
 		{"cgroup", "--cgroupns", spec.CgroupNS, []string{"", "private", "host"}},
 	} {
 		if !slices.Contains(ns.modes, ns.mode) {

@@ -16,7 +16,7 @@ import (
 // network works out the addresses of a private network. It has IPv6 where the host has, so that
 // no program tries in vain what leads nowhere.
 func (p *planner) network() error {
-	if p.Network != "private" {
+	if p.Network != "private" && p.Network != userDefined {
 		if err := p.noPorts(); err != nil {
 			return err
 		}
@@ -26,6 +26,9 @@ func (p *planner) network() error {
 	}
 	if p.Name != "" && p.has("net") {
 		p.Around = &userns.Map{UIDs: slices.Clone(p.IDs.UIDs), GIDs: slices.Clone(p.IDs.GIDs)}
+	}
+	if p.Network == userDefined {
+		return p.memberships()
 	}
 	if p.Network != "private" {
 		if err := p.noRules(); err != nil {
@@ -37,6 +40,18 @@ func (p *planner) network() error {
 	if err != nil {
 		return err
 	}
+	if err := p.outward(c); err != nil {
+		return err
+	}
+	if c.Ports, err = p.ports(); err != nil {
+		return err
+	}
+	p.Link = c
+	return nil
+}
+
+// outward is what the user says of names and of what may leave, whatever the network.
+func (p *planner) outward(c *slirp.Config) error {
 	for _, server := range p.spec.DNS {
 		if a, err := netip.ParseAddr(server); err == nil { // else it is none
 			c.Resolvers = append(c.Resolvers, a)
@@ -50,10 +65,6 @@ func (p *planner) network() error {
 	if size > maxRules {
 		return &Error{Text: fmt.Sprintf("--allow, --deny: %d bytes of rules; %d is the most", size, maxRules), Fix: "*.example.com is one rule for all names below it, and 192.0.2.0/24 for all addresses in it"}
 	}
-	if c.Ports, err = p.ports(); err != nil {
-		return err
-	}
-	p.Link = c
 	return nil
 }
 

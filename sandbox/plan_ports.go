@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"sbx/slirp"
 )
 
 // What one sandbox may publish: each port is a descriptor and a goroutine of sbx-net's, and each
@@ -14,7 +16,9 @@ const (
 	maxPortRanges = 256
 )
 
-func (p *Plan) publishes() bool { return p.Link != nil && len(p.Link.Ports) > 0 }
+func (p *Plan) publishes() bool {
+	return slices.ContainsFunc(p.links(), func(c *slirp.Config) bool { return len(c.Ports) > 0 })
+}
 
 // noPorts: what is published with another network than a private one.
 func (p *planner) noPorts() error {
@@ -33,6 +37,9 @@ func (p *planner) noPorts() error {
 	}
 	if joins(p.Network) {
 		return &Error{Text: fmt.Sprintf("%s: with --network %s, the ports are those of who made the network", flag, p.Network), Fix: "give the flag to that sandbox"}
+	}
+	if p.Network == userDefined {
+		return &Error{Text: flag + ": an internal network lets nothing in", Fix: "--network NAME of one that is not internal, beside it"}
 	}
 	return &Error{Text: fmt.Sprintf("%s: with --network %s nothing comes into the sandbox", flag, p.Network), Fix: "--network private"}
 }

@@ -73,8 +73,8 @@ func (t *page) quoted(name string, values []string) {
 	}
 }
 
-func (p *Plan) writeLink(t *page) {
-	for _, f := range []slirp.Family{p.Link.IPv4, p.Link.IPv6} {
+func writeLink(t *page, c *slirp.Config) {
+	for _, f := range []slirp.Family{c.IPv4, c.IPv6} {
 		if f.Address.IsValid() {
 			t.row("", fmt.Sprintf("%s, gateway %s, resolver %s", f.Address, f.Gateway, f.Resolver))
 		}
@@ -82,22 +82,22 @@ func (p *Plan) writeLink(t *page) {
 			t.row("", "out from "+word(f.Outbound))
 		}
 	}
-	t.row("", fmt.Sprintf("by veth, or where a host refuses that, by a tap; with an MTU of %d", p.Link.MTU))
-	if p.Link.HostLoopback {
+	t.row("", fmt.Sprintf("by veth, or where a host refuses that, by a tap; with an MTU of %d", c.MTU))
+	if c.HostLoopback {
 		t.row("", "the gateway is the host's loopback")
 	}
-	for _, a := range p.Link.Resolvers {
+	for _, a := range c.Resolvers {
 		t.row("", "names are asked of "+a.String())
 	}
-	for _, port := range p.Link.Ports {
+	for _, port := range c.Ports {
 		t.row("", "published: "+port.String())
 	}
-	p.writeRules(t)
+	writeRules(t, c)
 }
 
 // writeRules says in words what may leave the sandbox.
-func (p *Plan) writeRules(t *page) {
-	policy := &p.Link.Policy
+func writeRules(t *page, c *slirp.Config) {
+	policy := &c.Policy
 	for _, r := range policy.Deny {
 		t.row("", "out to "+r.Words()+": never")
 	}
@@ -107,8 +107,8 @@ func (p *Plan) writeRules(t *page) {
 	if len(policy.Allow) > 0 {
 		t.row("", "out to nothing else")
 	}
-	if p.Link.Log != "" {
-		t.row("", "each flow is a line of "+word(p.Link.Log))
+	if c.Log != "" {
+		t.row("", "each flow is a line of "+word(c.Log))
 	}
 }
 
@@ -125,7 +125,11 @@ func (p *Plan) WriteText(w io.Writer) error {
 	t.rows("namespaces", p.Namespaces)
 	t.row("network", p.Network)
 	if p.Link != nil {
-		p.writeLink(t)
+		writeLink(t, p.Link)
+	}
+	for i := range p.Networks {
+		t.row("", p.Networks[i].title())
+		writeLink(t, &p.Networks[i].Link)
 	}
 	if p.Driver != nil {
 		t.rows("", append([]string{p.Driver.Path}, p.Driver.Args...))

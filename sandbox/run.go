@@ -17,23 +17,24 @@ import (
 
 // parent is the user's own process, in the host's namespaces, for the time of one run.
 type parent struct {
-	p       *Plan
-	warn    func(string) // told what only turns out on the way
-	note    func(string) // and what needs no action,
-	debug   func(string) // or interests only who asks
-	dir     *runDir
-	name    *name // nil without one
-	reports *os.File
-	mu      sync.Mutex    // whoever reaches for child may come late
-	child   *userns.Child // sbx-init; nil again once it has been waited for
-	command commandHandle
-	tty     *tty           // nil unless the command has a terminal,
-	stdio   *stdioFiles    // or else these
-	network *network       // nil unless it is private,
-	driver  *driver        // or a program
-	copies  sync.WaitGroup // of what it writes
-	unread  atomic.Bool    // some of that, when the command had ended
-	ended   bool           // by itself: none of its processes lives
+	p        *Plan
+	warn     func(string) // told what only turns out on the way
+	note     func(string) // and what needs no action,
+	debug    func(string) // or interests only who asks
+	dir      *runDir
+	name     *name // nil without one
+	reports  *os.File
+	mu       sync.Mutex    // whoever reaches for child may come late
+	child    *userns.Child // sbx-init; nil again once it has been waited for
+	command  commandHandle
+	tty      *tty           // nil unless the command has a terminal,
+	stdio    *stdioFiles    // or else these
+	networks []*network     // an sbx-net for each link of the plan,
+	linked   int            // of them, that have theirs
+	driver   *driver        // or a program
+	copies   sync.WaitGroup // of what it writes
+	unread   atomic.Bool    // some of that, when the command had ended
+	ended    bool           // by itself: none of its processes lives
 }
 
 // Run runs the sandbox and returns the exit status of its command, 128 and the number if a
@@ -59,7 +60,7 @@ func Run(p *Plan, warn, note, debug func(string)) (int, error) {
 
 // start starts sbx-init and hands it the plan.
 func (pa *parent) start() error {
-	netLog, err := openNetLog(pa.p.Link)
+	netLog, err := pa.p.openNetLog()
 	if err != nil {
 		return err
 	}
@@ -93,29 +94,59 @@ func (pa *parent) start() error {
 		return err
 	}
 	if pa.p.publishes() { // what may fail comes before sbx-init gets its message
-		if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
-			return fmt.Errorf("network: %w", err)
+		if err := pa.startNetworks(netLog); err != nil {
+			return err
 		}
 	}
 	if pa.child, err = stage.StartWith(pa.prepare); err != nil {
 		return pa.p.joinRefused(err)
 	}
-	if err := pa.tellShared(stage.Around); err != nil || pa.p.Link == nil {
+	if err := pa.tellShared(stage.Around); err != nil {
 		return err
 	}
-	if pa.network == nil {
-		if pa.network, err = startNetwork(pa.p.Link, netLog); err != nil {
-			return fmt.Errorf("network: %w", err)
+	if pa.networks == nil {
+		if err := pa.startNetworks(netLog); err != nil {
+			return err
 		}
 	}
-	go pa.watchNetwork()
+	pa.watchNetworks()
 	return nil
 }
 
-// watchNetwork tells of the end of sbx-net, which comes after that of the sandbox.
-func (pa *parent) watchNetwork() {
-	if err := pa.network.wait(func(text string) { pa.warn("network: " + text) }); err != nil && pa.network.linked.Load() {
-		pa.warn("the sandbox has no network any more: " + err.Error())
+// startNetworks starts an sbx-net, or connects to those that there are.
+func (pa *parent) startNetworks(netLog *os.File) error {
+	if pa.p.Link != nil {
+		n, err := startNetwork(pa.p.Link, netLog)
+		if err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+		pa.networks = append(pa.networks, n)
+	}
+	for i := range pa.p.Networks {
+		m := &pa.p.Networks[i]
+		n, err := joinNetwork(m, netLog)
+		if err != nil {
+			return fmt.Errorf("network %s: %w", m.Link.Member.Network, err)
+		}
+		pa.networks = append(pa.networks, n)
+	}
+	return nil
+}
+
+func (pa *parent) watchNetworks() {
+	for i, n := range pa.networks {
+		text := "the sandbox has no network any more: "
+		if pa.p.Link == nil {
+			text = "the sandbox is not on network " + pa.p.Networks[i].Link.Member.Network + " any more: "
+		}
+		go pa.watchNetwork(n, text)
+	}
+}
+
+// watchNetwork tells of the end of an sbx-net, which comes after that of the sandbox.
+func (pa *parent) watchNetwork(n *network, text string) {
+	if err := n.wait(func(text string) { pa.warn("network: " + text) }); err != nil && n.linked.Load() {
+		pa.warn(text + err.Error())
 	}
 }
 
@@ -160,12 +191,14 @@ func (pa *parent) prepare() ([]byte, error) {
 
 // awaitPorts waits until sbx-net listens, and tells which ports it has where nobody else knows.
 func (pa *parent) awaitPorts() error {
-	chosen, err := pa.network.ready()
-	if err != nil {
-		return err
-	}
-	for _, port := range slirp.Chosen(pa.p.Link.Ports, chosen) {
-		pa.note("published " + port.String())
+	for i, link := range pa.p.links() {
+		chosen, err := pa.networks[i].ready()
+		if err != nil {
+			return err
+		}
+		for _, port := range slirp.Chosen(link.Ports, chosen) {
+			pa.note("published " + port.String())
+		}
 	}
 	return nil
 }
@@ -196,8 +229,8 @@ func (pa *parent) wait() (int, error) {
 	if pa.driver != nil {
 		pa.driver.stopped.Store(true)
 	}
-	if pa.network != nil {
-		pa.network.stop()
+	for _, n := range pa.networks {
+		n.stop()
 	}
 	pa.kill()
 	pa.drain()
@@ -231,11 +264,12 @@ func (pa *parent) follow() (int, error) {
 			if err := pa.name.tell(pa.p, os.NewFile(uintptr(fds[0]), "net namespace")); err != nil {
 				return 125, err
 			}
-		case r.Linked && len(fds) > 0:
+		case r.Linked && len(fds) > 0 && pa.linked < len(pa.networks):
 			pa.debug(r.Note)
-			if err := pa.network.connect(fds); err != nil {
+			if err := pa.networks[pa.linked].connect(fds); err != nil {
 				return 125, fmt.Errorf("network: %w", err)
 			}
+			pa.linked++
 		case r.Started && len(fds) > 0:
 			pa.command.started(fds[0])
 			for _, text := range r.Warnings {
@@ -332,8 +366,8 @@ func (pa *parent) warnOf(err error) {
 }
 
 func (pa *parent) close() {
-	if pa.network != nil {
-		pa.network.close()
+	for _, n := range pa.networks {
+		n.close()
 	}
 	if pa.driver != nil {
 		pa.driver.close()

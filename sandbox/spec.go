@@ -43,6 +43,8 @@ type Spec struct {
 	UTS      string // private, host
 	CgroupNS string // private, host
 	Network  string // none, private, host, container:NAME, ns:PATH, slirp4netns, pasta
+	// Networks are the user-defined ones that the sandbox is on, in the place of Network.
+	Networks []UserNetwork
 	// HostLoopback lets a private network reach the host's loopback, as the gateway.
 	HostLoopback   bool
 	NetworkOptions NetworkOptions
@@ -152,6 +154,26 @@ type NetworkOptions struct {
 	IPv6     *bool        // nil: where the host has it
 	Outbound [2]string    // IPv4, IPv6: the address or the interface of the host's that flows leave from
 	Args     []string     // pasta's own, but for --map-gw, which is podman's for leaving --no-map-gw out
+}
+
+// UserNetwork is one --network NAME, and what was found of it: its definition, and what is leased.
+type UserNetwork struct {
+	Name    string
+	Aliases []string     // --network-alias
+	Wanted  []netip.Addr // --ip, --ip6
+
+	Live      string // the directory of its socket
+	Addresses []UserAddress
+	Internal  bool
+	DNS       bool         // members find each other
+	Servers   []netip.Addr // asked in the place of the host's
+	MTU       int          // 0 is the default
+}
+
+// UserAddress is the sandbox's address of one family, with the length of the network.
+type UserAddress struct {
+	Address netip.Prefix
+	Gateway netip.Addr
 }
 
 // HostEntry is one --add-host: a line of /etc/hosts.

@@ -112,6 +112,9 @@ func (q *query) reply(code dnsmessage.RCode, why string) ([]byte, error) {
 // answer answers one question from the sandbox, as far as the rules let it, and notes for whom
 // the addresses are that it tells. The error is for what is no question at all.
 func (s *Stack) answer(question []byte, network string) ([]byte, error) {
+	if answer, err, done := s.answerMember(question, network); done {
+		return answer, err
+	}
 	if s.config.Policy.Empty() && s.log == nil {
 		return s.dns.exchange(s.ctx, question, network)
 	}

@@ -20,6 +20,8 @@ type Config struct {
 
 	Policy egress.Policy `json:"policy,omitzero"` // what may leave
 	Log    string        `json:"log,omitempty"`   // the file that tells of each flow; it comes open, with the order
+
+	Member *Member `json:"member,omitempty"` // of a network that others are on, too
 }
 
 // Family is what one family of addresses needs.
@@ -107,3 +109,11 @@ func (c *Config) resolves(a netip.Addr) bool { return a == c.IPv4.Resolver || a 
 
 // gateway: the address is the stack's own.
 func (c *Config) gateway(a netip.Addr) bool { return a == c.IPv4.Gateway || a == c.IPv6.Gateway }
+
+// OwnFamily is IPv4, or IPv6 where there is nothing else.
+func (c *Config) OwnFamily() Family {
+	if c.IPv4.used() {
+		return c.IPv4
+	}
+	return c.IPv6
+}

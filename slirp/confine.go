@@ -16,12 +16,13 @@ import (
 
 // confine takes from the process what it has no need of, for the day when what a sandbox sends
 // should ever lead it astray: every file but those that tell of resolvers, and the calls that execute, look
-// into other processes, or make new namespaces. no_new_privs is set already.
-func confine() error {
+// into other processes, or make new namespaces. In the directory live, unless that is -1, it may remove
+// files. no_new_privs is set already.
+func confine(live int) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
 	}
-	if err := keepFromFiles(); err != nil {
+	if err := keepFromFiles(live); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	if err := keepFromCalls(); err != nil {
@@ -40,9 +41,9 @@ func resolverFiles() []string {
 	return dirs
 }
 
-// keepFromFiles lets this process read resolverFiles, and change nothing (landlock(7)). A kernel
+// keepFromFiles lets this process read resolverFiles, and change nothing but live (landlock(7)). A kernel
 // before Linux 5.13, or one that has it switched off, knows no such thing.
-func keepFromFiles() error {
+func keepFromFiles(live int) error {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno == unix.ENOSYS || errno == unix.EOPNOTSUPP || errno == unix.EPERM {
 		return nil
@@ -58,6 +59,11 @@ func keepFromFiles() error {
 	for _, dir := range resolverFiles() {
 		if err := allowReading(rules, dir); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	if live >= 0 {
+		if err := allow(rules, live, unix.LANDLOCK_ACCESS_FS_REMOVE_FILE); err != nil {
+			return fmt.Errorf("the network's directory: %w", err)
 		}
 	}
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(rules), 0, 0); errno != 0 {
@@ -96,7 +102,11 @@ func allowReading(rules int, dir string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	attr := unix.LandlockPathBeneathAttr{Allowed_access: unix.LANDLOCK_ACCESS_FS_READ_FILE, Parent_fd: int32(fd)}
+	return allow(rules, fd, unix.LANDLOCK_ACCESS_FS_READ_FILE)
+}
+
+func allow(rules, dir int, access uint64) error {
+	attr := unix.LandlockPathBeneathAttr{Allowed_access: access, Parent_fd: int32(dir)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0)
 	if errno != 0 {
 		return errno

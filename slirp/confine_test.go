@@ -39,7 +39,7 @@ func TestConfine(t *testing.T) {
 	}
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	t.Logf("landlock %d %v", abi, errno)
-	if err := confine(); err != nil {
+	if err := confine(-1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.ReadFile(resolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {

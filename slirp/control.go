@@ -13,12 +13,30 @@ import (
 // ControlFD is the descriptor of sbx-net's control socket, a SOCK_SEQPACKET.
 const ControlFD = 3
 
+// An sbx-net that serves a network of several sandboxes has the argument MembersArg, and listens on
+// ControlFD; each member has a connection to it, which goes like the one of a sandbox alone.
+const (
+	MembersArg = "members"
+	LiveFD     = 4 // the network's directory, in which SocketName is its socket
+	SocketName = "socket"
+)
+
 // Order is what sbx-net is told: its Config, first of all, with which comes the file of Config.Log;
 // then that there is a link, which comes with it; then, with published ports, that sockets can be had
 // in the sandbox, with what to ask for them on. End of file is the end of the network.
 type Order struct {
 	Config  *Config `json:"config,omitempty"`
 	Sockets bool    `json:"sockets,omitempty"`
+	Program string  `json:"program,omitempty"` // who asks, where that may be another sbx: Program
+}
+
+// Program tells one build of sbx from another: what they say to each other may differ.
+func Program() string {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/exe", &st) != nil {
+		return ""
+	}
+	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim)
 }
 
 // Reply is what sbx-net says: once, to its Config, and later only warnings.

@@ -41,7 +41,7 @@ func (s *Stack) forwardEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 		s.sendUnreachable(id, prohibited, protocol, request[:header.ICMPv4MinimumSize])
 		return true
 	}
-	if err := s.reach.check(dst); err != nil {
+	if err := s.reachable(dst); err != nil {
 		s.refused(f, err)
 		return true
 	}

@@ -76,12 +76,12 @@ func connectVeth(c Config) (*os.File, error) {
 	return far, nil
 }
 
-// makeVeth makes eth0 in the namespace there, and its peer here, with a socket on it.
+// makeVeth makes the interface in the namespace there, and its peer here, with a socket on it.
 func makeVeth(c Config, there int) (*os.File, error) {
-	attrs := netlink.NewLinkAttrs()
+	attrs, mac := netlink.NewLinkAttrs(), c.mac()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = "sbx0", c.MTU, net.HardwareAddr(stackMAC[:])
 	err := netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: net.HardwareAddr(sandboxMAC[:]),
+		LinkAttrs: attrs, PeerName: c.iface(), PeerHardwareAddr: net.HardwareAddr(mac[:]),
 		PeerNamespace: netlink.NsFd(there), PeerMTU: uint32(c.MTU),
 	})
 	if err != nil {
@@ -137,11 +137,11 @@ func packetSocket(index int) (*os.File, error) {
 	return f, nil
 }
 
-// configure gives eth0 its addresses and routes.
+// configure gives the interface its addresses and routes.
 func configure(c Config) error {
-	link, err := netlink.LinkByName("eth0")
+	link, err := netlink.LinkByName(c.iface())
 	if err != nil {
-		return fmt.Errorf("find eth0: %w", err)
+		return fmt.Errorf("find %s: %w", c.iface(), err)
 	}
 	for _, f := range c.families() {
 		address := &netlink.Addr{IPNet: ipNet(f.Address)}
@@ -149,11 +149,14 @@ func configure(c Config) error {
 			address.Flags = unix.IFA_F_NODAD // it is used at once
 		}
 		if err := netlink.AddrAdd(link, address); err != nil {
-			return fmt.Errorf("give eth0 %s: %w", f.Address, err)
+			return fmt.Errorf("give %s %s: %w", c.iface(), f.Address, err)
 		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring up eth0: %w", err)
+		return fmt.Errorf("bring up %s: %w", c.iface(), err)
+	}
+	if !c.routes() {
+		return nil
 	}
 	for _, f := range c.families() {
 		err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: f.Gateway.AsSlice()})

@@ -12,8 +12,11 @@ import (
 )
 
 // Serve is the life of sbx-net: a Stack, for as long as the other end of the control socket is
-// there. It does not return.
+// there; or with MembersArg a Switch, for as long as it has members. It does not return.
 func Serve() {
+	if len(os.Args) > 1 && os.Args[1] == MembersArg {
+		serveMembersOrDie()
+	}
 	unix.CloseOnExec(ControlFD)
 	unix.SetNonblock(ControlFD, true)
 	control := os.NewFile(ControlFD, "control socket")
@@ -25,7 +28,7 @@ func Serve() {
 }
 
 func serve(control *os.File) error {
-	if err := confine(); err != nil {
+	if err := confine(-1); err != nil {
 		return Send(control, Reply{Failure: "confine sbx-net: " + err.Error()}, nil)
 	}
 	var first Order

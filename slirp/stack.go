@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +55,7 @@ type Stack struct {
 	dns    *resolver
 	pins   *pins
 	log    *netLog         // nil without one
+	peers  *Switch         // who else is on the network; nil on one of its own
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
@@ -168,6 +170,10 @@ func (s *Stack) Serve(link *os.File) error {
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
+	return s.attach(ep)
+}
+
+func (s *Stack) attach(ep stack.LinkEndpoint) error {
 	if err := s.ip.CreateNIC(nic, ep); err != nil {
 		return fmt.Errorf("link: %v", err)
 	}
@@ -206,13 +212,15 @@ func (s *Stack) address() error {
 		if f.Gateway.Is6() {
 			protocol = ipv6.ProtocolNumber
 		}
-		for _, a := range []netip.Addr{f.Gateway, f.Resolver} {
+		for _, a := range slices.Compact([]netip.Addr{f.Gateway, f.Resolver}) {
 			try(s.ip.AddProtocolAddress(nic, tcpip.ProtocolAddress{
 				Protocol:          protocol,
 				AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: f.Address.Bits()},
 			}, stack.AddressProperties{}))
 		}
-		try(s.ip.AddStaticNeighbor(nic, protocol, tcpip.AddrFromSlice(f.Address.Addr().AsSlice()), tcpip.LinkAddress(sandboxMAC[:])))
+		if s.config.Member == nil { // else a gateway knows
+			try(s.ip.AddStaticNeighbor(nic, protocol, tcpip.AddrFromSlice(f.Address.Addr().AsSlice()), tcpip.LinkAddress(sandboxMAC[:])))
+		}
 		subnet, err := tcpip.NewSubnet(tcpip.AddrFromSlice(f.Address.Masked().Addr().AsSlice()), tcpip.MaskFromBytes(mask(f.Address)))
 		errs = append(errs, err)
 		routes = append(routes, tcpip.Route{Destination: subnet, NIC: nic})
@@ -243,6 +251,20 @@ func (s *Stack) Close() {
 	s.cancel()
 	s.ip.Close()
 	s.log.close()
+}
+
+// destroy is Close for a process that goes on: nothing of the stack is left, in a while.
+func (s *Stack) destroy() {
+	s.Close()
+	s.published.close()
+	if m := s.sockets; m != nil {
+		go func() {
+			m.mu.Lock() // who waits for a socket has one, or sees the end of the sandbox
+			defer m.mu.Unlock()
+			m.requests.Close()
+		}()
+	}
+	go s.ip.Wait()
 }
 
 // Counters returns what has been refused so far.

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectTap makes eth0 a tap, whose frames are read from and written to the descriptor that is
+// connectTap makes the interface a tap, whose frames are read from and written to the descriptor that is
 // returned (tuntap.rst), in the form that a packet socket has them in.
 func connectTap(c Config) (*os.File, error) {
 	const device = "/dev/net/tun" // the host's: the root is not changed yet
@@ -26,7 +26,7 @@ func connectTap(c Config) (*os.File, error) {
 }
 
 func makeTap(c Config, fd int) error {
-	request, err := unix.NewIfreq("eth0")
+	request, err := unix.NewIfreq(c.iface())
 	if err != nil {
 		return err
 	}
@@ -37,15 +37,16 @@ func makeTap(c Config, fd int) error {
 	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
 		return fmt.Errorf("TUNSETOFFLOAD: %w", err)
 	}
-	link, err := netlink.LinkByName("eth0")
+	link, err := netlink.LinkByName(c.iface())
 	if err != nil {
-		return fmt.Errorf("find eth0: %w", err)
+		return fmt.Errorf("find %s: %w", c.iface(), err)
 	}
-	if err := netlink.LinkSetHardwareAddr(link, net.HardwareAddr(sandboxMAC[:])); err != nil {
-		return fmt.Errorf("give eth0 a hardware address: %w", err)
+	mac := c.mac()
+	if err := netlink.LinkSetHardwareAddr(link, net.HardwareAddr(mac[:])); err != nil {
+		return fmt.Errorf("give %s a hardware address: %w", c.iface(), err)
 	}
 	if err := netlink.LinkSetMTU(link, c.MTU); err != nil {
-		return fmt.Errorf("give eth0 an MTU of %d: %w", c.MTU, err)
+		return fmt.Errorf("give %s an MTU of %d: %w", c.iface(), c.MTU, err)
 	}
 	return configure(c)
 }

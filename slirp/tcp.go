@@ -118,7 +118,7 @@ func (s *Stack) dialTCP(dst netip.AddrPort) (*net.TCPConn, error) {
 // outside is what the host calls dst, if the sandbox may go there.
 func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
 	if !s.config.gateway(dst.Addr()) {
-		return dst, s.reach.check(dst.Addr())
+		return dst, s.reachable(dst.Addr())
 	}
 	switch {
 	case !s.config.HostLoopback:
@@ -127,6 +127,14 @@ func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dst.Port()), nil
 	}
 	return netip.AddrPortFrom(netip.IPv6Loopback(), dst.Port()), nil
+}
+
+// reachable returns nil if a, not one of the stack's own addresses, may be dialled.
+func (s *Stack) reachable(a netip.Addr) error {
+	if m := s.config.Member; m != nil && (m.Internal || s.config.within(a)) {
+		return errReserved
+	}
+	return s.reach.check(a)
 }
 
 // endpoint is the stack's side of a TCP connection, whose other side is in the sandbox.

@@ -79,12 +79,12 @@ func (a *app) complete(line []string) (c completion, prefix string) {
 	long, _, hasValue := strings.Cut(cur, "=")
 	switch {
 	case pending != nil:
-		return flagValues(name(), pending.Name), ""
+		return a.flagValues(name(), pending.Name), ""
 	case !flagsEnd && strings.HasPrefix(cur, "--") && hasValue:
 		if f := fs.Lookup(long[2:]); f != nil && f.NoOptDefVal != "" {
 			return choice("true", "false"), long + "="
 		}
-		return flagValues(name(), long[2:]), long + "="
+		return a.flagValues(name(), long[2:]), long + "="
 	case !flagsEnd && strings.HasPrefix(cur, "-"):
 		return choice(flagWords(fs)...), ""
 	}
@@ -92,6 +92,15 @@ func (a *app) complete(line []string) (c completion, prefix string) {
 		return anyDir, ""
 	}
 	return a.arguments(verb, args), ""
+}
+
+// flagValues adds what only the store knows to those that are always the same.
+func (a *app) flagValues(verb, flag string) completion {
+	c := flagValues(verb, flag)
+	if verb == "run" && (flag == "network" || flag == "net") {
+		c.words = append(c.words, a.networkNames().words...)
+	}
+	return c
 }
 
 func verbsFollow(noun string) bool {

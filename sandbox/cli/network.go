@@ -32,7 +32,10 @@ func (a *runArgs) setNetwork(s string) error {
 		}
 		mode, hasOptions = "ns:"+path, false
 	default:
-		return &usageError{msg: fmt.Sprintf("%s: only private, none, host, container:NAME, ns:PATH, slirp4netns and pasta are built into this version of sbx", quoteArg(s))}
+		return a.addNetwork(s)
+	}
+	if len(a.spec.Networks) > 0 {
+		return fmt.Errorf("%s: already %s", mode, a.spec.Networks[0].Name)
 	}
 	if a.spec.Network != "" && a.spec.Network != mode {
 		return fmt.Errorf("%s: already %s", mode, a.spec.Network)

@@ -22,6 +22,7 @@ type runArgs struct {
 	pull   pullFlags
 	store  *image.Store
 
+	networks   networkFlags
 	rootfs     bool
 	privileged bool
 	dryRun     bool
@@ -75,6 +76,9 @@ func (r *runArgs) run(args []string) (int, error) {
 	if r.store, err = r.app.store(); err != nil {
 		return 0, err
 	}
+	if err := r.findNetworks(); err != nil {
+		return 0, err
+	}
 	if err := r.locateVolumes(); err != nil {
 		return 0, err
 	}
@@ -87,6 +91,11 @@ func (r *runArgs) run(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	leave, err := r.joinNetworks(host)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	plan, err := sandbox.NewPlan(r.spec, host)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", r.app.command, err)
@@ -122,7 +131,7 @@ func (r *runArgs) finish(args []string) error {
 	if r.format != "" && !r.dryRun {
 		return &usageError{msg: "--format goes with --dry-run"}
 	}
-	for _, check := range []func() error{r.finishSecurity, r.pull.check} {
+	for _, check := range []func() error{r.finishSecurity, r.finishNetworks, r.pull.check} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -36,7 +36,6 @@ const (
 	noDetach  = "sandboxes in the background are not built into this version of sbx"
 	noNames   = "a sandbox has no id, and is not found when it has ended, in this version of sbx"
 	noReplace = "ending another sandbox is not built into this version of sbx; its name is free when it has ended"
-	noNetwork = "networks of several sandboxes are not built into this version of sbx"
 	noCDI     = "devices by CDI are not built into this version of sbx"
 	noHealth  = "sbx runs no health checks"
 	noOCI     = "no OCI runtime is used"
@@ -155,9 +154,9 @@ var runFlags = [...]runFlag{
 	{name: "expose", list: true, set: (*runArgs).expose},
 	{name: "publish", short: "p", list: true, set: (*runArgs).publish},
 	{name: "publish-all", short: "P", boolean: true, to: func(a *runArgs) any { return &a.spec.PublishAll }},
-	{name: "ip", class: absent, note: noNetwork},
-	{name: "ip6", class: absent, note: noNetwork},
-	{name: "network-alias", class: absent, note: noNetwork},
+	{name: "ip", to: func(a *runArgs) any { return &a.networks.ip }, read: ipv4Address},
+	{name: "ip6", to: func(a *runArgs) any { return &a.networks.ip6 }, read: ipv6Address},
+	{name: "network-alias", list: true, set: (*runArgs).addNetworkAlias},
 	{name: "mac-address", class: ignored, note: "the sandbox's network has no address to choose"},
 	{name: "link-local-ip", class: ignored, note: "podman does not implement it either"},
 	{name: "link", class: refused, note: "sandboxes cannot be linked"},

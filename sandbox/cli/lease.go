@@ -1,0 +1,74 @@
+//go:build !hot
+
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"sbx/sandbox"
+	"sbx/sandbox/network"
+)
+
+// findNetworks makes sure, before anything is fetched, that there are those that the run is to be on.
+func (r *runArgs) findNetworks() error {
+	store := network.In(r.store.Dir())
+	seen := map[string]bool{}
+	for _, u := range r.spec.Networks {
+		n, err := store.Find(u.Name)
+		switch {
+		case errors.Is(err, network.ErrNotFound):
+			return &usageError{msg: "--network: " + err.Error(), hint: "sbx network create " + u.Name + " makes it; sbx network ls lists those that there are"}
+		case err != nil:
+			return err
+		case seen[n.ID]:
+			return &usageError{msg: "--network: " + u.Name + ": given twice"}
+		}
+		seen[n.ID] = true
+	}
+	return nil
+}
+
+// joinNetworks gives the run an address on each of its networks. Until leave is called nobody
+// else gets them, nor are the networks removed.
+func (r *runArgs) joinNetworks(host sandbox.Host) (leave func(), err error) {
+	var leases []*network.Lease
+	release := func() {
+		for _, l := range leases {
+			if err := l.Release(); err != nil && !errors.Is(err, network.ErrNotFound) {
+				r.app.warn("%v", err)
+			}
+		}
+	}
+	store := network.In(r.store.Dir())
+	for i := range r.spec.Networks {
+		l, err := r.joinNetwork(store, host, i)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		leases = append(leases, l)
+	}
+	return release, nil
+}
+
+func (r *runArgs) joinNetwork(store network.Store, host sandbox.Host, i int) (*network.Lease, error) {
+	u := &r.spec.Networks[i]
+	n, err := store.Find(u.Name)
+	if err != nil {
+		return nil, err
+	}
+	me := network.Member{ID: host.ID, Name: cmp.Or(r.spec.Name, r.spec.Hostname, host.ID[:12]), Interface: fmt.Sprint("eth", i)}
+	l, err := n.Lease(me, u.Wanted)
+	if err != nil {
+		return nil, err
+	}
+	u.Name, u.Live, u.Internal, u.DNS, u.Servers = n.Name, n.Live(), n.Internal, n.DNS, n.Servers
+	u.MTU, _ = strconv.Atoi(n.Options["mtu"])
+	for i, a := range l.Addresses {
+		u.Addresses = append(u.Addresses, sandbox.UserAddress{Address: a, Gateway: n.Subnets[i].Gateway})
+	}
+	return l, nil
+}

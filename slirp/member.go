@@ -1,0 +1,52 @@
+package slirp
+
+import "net/netip"
+
+// Member is what makes a Config that of a sandbox on a network that others are on, too: its frames
+// go by way of a Switch.
+type Member struct {
+	Network   string   `json:"network"`   // its name
+	Interface string   `json:"interface"` // in the sandbox
+	Names     []string `json:"names"`     // by which the others find it
+	Internal  bool     `json:"internal"`  // nothing leads out
+	Default   bool     `json:"default"`   // it is the sandbox's way out
+	Resolves  bool     `json:"resolves"`  // its resolver also answers for names that are nobody's here
+	Finds     bool     `json:"finds"`     // and for those of the other members
+}
+
+// iface is the interface of the link, in the sandbox.
+func (c *Config) iface() string {
+	if c.Member == nil {
+		return "eth0"
+	}
+	return c.Member.Interface
+}
+
+// mac is that interface's address: on a network, one made of the address that is leased.
+func (c *Config) mac() [6]byte {
+	if c.Member == nil {
+		return sandboxMAC
+	}
+	mac := [6]byte{0x02, 0x01}
+	if c.IPv4.used() {
+		a := c.IPv4.Address.Addr().As4()
+		copy(mac[2:], a[:])
+	} else {
+		a := c.IPv6.Address.Addr().As16()
+		copy(mac[2:], a[12:])
+	}
+	return mac
+}
+
+// routes: the sandbox's way out.
+func (c *Config) routes() bool { return c.Member == nil || c.Member.Default }
+
+// within: the address is of the network that the sandbox is on, so it is nobody's outside.
+func (c *Config) within(a netip.Addr) bool {
+	return c.Member != nil && (c.IPv4.used() && c.IPv4.Address.Contains(a) || c.IPv6.used() && c.IPv6.Address.Contains(a))
+}
+
+// linkLocal is the address that the kernel gives to an interface by itself (RFC 4291, appendix A).
+func linkLocal(mac [6]byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+}
