@@ -16,6 +16,8 @@
 //	├─ sbx-net               with a private network: its TCP/IP stack, in the host's namespaces.
 //	│                        network.go, and package slirp. It dies with sbx, too; and so does
 //	│                        slirp4netns or pasta, with --network of that name: driver.go
+//	│                        A user-defined network has one sbx-net for all its sandboxes, which
+//	│                        lives as long as any of them: members.go
 //	│
 //	└─ sbx-init              clone: new user, mount, pid, ipc, uts, net, cgroup namespaces.
 //	   │                     First of its pid namespace, and alone in it: its death, by
@@ -38,7 +40,8 @@
 //	                     the master of its terminal; one of how it ended; or one failure; and
 //	                     before that, that it waits for a volume, the net namespace of a sandbox
 //	                     with a name, and the link of a private network, a packet socket or a tap (report.go)
-//	sbx -> sbx-net       descriptor 3: the addresses, ports and rules, then that link
+//	sbx -> sbx-net       descriptor 3: the addresses, ports and rules, then that link; to the one
+//	                     of a user-defined network over its socket
 //	sbx-net -> sbx       that it is ready, or why not (slirp/control.go)
 //	sbx -> sbx-init      with slirp4netns or pasta, on descriptor 4: a byte, when that is ready, for
 //	                     a pidfd of the command's process in the place of the link (driver.go)

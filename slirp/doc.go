@@ -19,6 +19,13 @@
 // /dev/net/tun, or another program. Where the host refuses a packet socket or a veth pair, there
 // is a tap in their place, for which it must have /dev/net/tun.
 //
+// # A network of several
+//
+//	members.go    an sbx-net for all of them: who comes, who leaves
+//	switch.go     passes frames between their packet sockets, and nothing that is not from its sender
+//	gateway.go    a member's end of its own Stack
+//	names.go      answers with their names
+//
 // # What is reachable
 //
 // What the caller could reach, but not the host itself: reach.go asks the kernel, whenever
