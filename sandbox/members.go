@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,19 @@ import (
 // lock, and it takes it before it ends, so that nobody comes when it is leaving. It is nobody's
 // child: the death of whoever started it ends nothing.
 
-// joinNetwork connects the sandbox to a network. The log, if any, stays the caller's to close.
-func joinNetwork(m *Membership, log *os.File) (*network, error) {
+// joinNetwork connects the sandbox to a network. The log, if any, stays the caller's to close. An
+// sbx-net that somebody kills at that moment has a successor.
+func joinNetwork(m *Membership, log *os.File) (n *network, err error) {
+	for range 3 {
+		n, err = tryJoin(m, log)
+		if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+			return n, err
+		}
+	}
+	return nil, fmt.Errorf("sbx-net ends at once: %w", err)
+}
+
+func tryJoin(m *Membership, log *os.File) (*network, error) {
 	control, err := connectMember(m.Live)
 	if err != nil {
 		return nil, err

@@ -179,7 +179,35 @@ func (n *Network) sweep() ([]Member, error) {
 			}
 		}
 	}
-	return alive, nil
+	return alive, n.sweepLeases()
+}
+
+// sweepLeases gives back addresses of nobody: whoever is killed while host-local writes such a file
+// leaves an empty one.
+func (n *Network) sweepLeases() error {
+	dir := filepath.Join(n.Live(), "leases")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("network %s: %w", n.Name, err)
+	}
+	for _, e := range entries {
+		if _, err := netip.ParseAddr(e.Name()); err != nil {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+		id, _, _ := strings.Cut(string(text), disk.LineBreak)
+		if _, err := os.Lstat(n.member(filepath.Base(id))); id != "" && err == nil {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+	}
+	return nil
 }
 
 func (n *Network) readMember(id string) Member {

@@ -150,6 +150,10 @@ func TestSweep(t *testing.T) {
 		t.Error("one address twice")
 	}
 	unix.Flock(int(l.lock.Fd()), unix.LOCK_UN)
+	// Killed while the file was written.
+	if err := os.WriteFile(filepath.Join(n.Live(), "leases", "10.1.0.2"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	again, err := n.Lease(Member{ID: "other"}, nil)
 	if err != nil || again.Addresses[0] != l.Addresses[0] {
 		t.Fatalf("%v, %v", again, err)
