@@ -214,7 +214,9 @@ func (h *hall) join(c Config) (*port, error) {
 func (p *port) connect(link *os.File, fit func(fd int) error) error {
 	raw, err := link.SyscallConn()
 	if err == nil {
-		err = errors.Join(raw.Control(func(fd uintptr) { err = fit(int(fd)) }), err)
+		var refused error
+		err = raw.Control(func(fd uintptr) { refused = fit(int(fd)) })
+		err = errors.Join(err, refused)
 	}
 	if err != nil {
 		link.Close()

@@ -52,7 +52,7 @@ func join(t *testing.T, w *Switch, last byte, names ...string) *testMember {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(pair[0]) })
-	if err := p.connect(os.NewFile(uintptr(pair[1]), "link")); err != nil {
+	if err := p.connect(os.NewFile(uintptr(pair[1]), "link"), func(int) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.leave)
