@@ -39,7 +39,7 @@ setup:
 test: setup
 	@status=0; \
 	go test $(UNROOT) $$(go list ./... | grep -vx sbx) || status=1; \
-	go test . || status=1; \
+	go test -timeout 40m . || status=1; \
 	exit $$status
 
 # make e2e SCRIPT=volume
