@@ -77,7 +77,7 @@ func (r socketRequest) marshal() []byte {
 }
 
 func (r *socketRequest) unmarshal(b []byte) error {
-	if len(b) < 1 {
+	if len(b) != 1+4+2 && len(b) != 1+16+2 {
 		return unix.EINVAL
 	}
 	r.datagrams = b[0] == 1
@@ -85,8 +85,10 @@ func (r *socketRequest) unmarshal(b []byte) error {
 }
 
 // ServeSockets makes sockets in the net namespace of the calling thread, as asked for on requests,
-// until pidfd's process ends. Where returns are not kept, sockets have addresses of the sandbox's own.
+// until pidfd's process ends, and closes it then. Where returns are not kept, sockets have addresses
+// of the sandbox's own.
 func ServeSockets(requests *os.File, pidfd int, returns bool) {
+	defer requests.Close()
 	debug.SetGCPercent(100) // sbx-init does not collect its garbage otherwise, for it makes none
 	fd := int(requests.Fd())
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}, {Fd: int32(fd), Events: unix.POLLIN}}

@@ -357,10 +357,14 @@ func copyStream(from, to *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for busy := false; ; busy = true {
 		var n int
 		var failed error
 		err := raw.Read(func(fd uintptr) bool {
+			if busy {
+				awaitNext(int(fd))
+				busy = false
+			}
 			b := buffers.Get().(*[copySize]byte)
 			defer buffers.Put(b)
 			if n, failed = unix.Read(int(fd), b[:]); failed == unix.EAGAIN {
@@ -380,3 +384,20 @@ func copyStream(from, to *net.TCPConn) error {
 		}
 	}
 }
+
+// awaitNext waits a moment for what may follow upon what has just been copied, in the kernel: an
+// answer, and the next question, come in tens of microseconds, and the Go runtime takes four of
+// its own to find out and wake a goroutine up. A few connections at a time may do that, each
+// holds a thread.
+func awaitNext(fd int) {
+	select {
+	case threads <- struct{}{}:
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, nextMilliseconds)
+		<-threads
+	default:
+	}
+}
+
+const nextMilliseconds = 5
+
+var threads = make(chan struct{}, 16)
