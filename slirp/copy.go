@@ -83,12 +83,8 @@ func (g *gathered) Write(b []byte) (int, error) {
 	if g.missing > 0 && len(g.pieces) < maxPieces {
 		return len(b), nil
 	}
-	for {
-		g.written, g.failed = unix.Writev(g.fd, g.pieces)
-		if g.failed != unix.EINTR {
-			return 0, errWritten
-		}
-	}
+	g.written, g.failed = writev(g.fd, g.pieces)
+	return 0, errWritten
 }
 
 // sent takes as many bytes off the queue of a flow.
@@ -152,38 +148,18 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 	}
 }
 
-// waiting is how many bytes could be read: none is the end of file, as it is when they are read. They
-// are looked at, and not copied (tcp(7), MSG_TRUNC).
-func waiting(fd int) (int, error) {
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), 0, maxSend, unix.MSG_PEEK|unix.MSG_TRUNC, 0, 0)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return 0, errno
-		}
-	}
-}
-
 // arrived reads n bytes from a socket that has as many (tcpip.Payloader).
 type arrived struct{ fd, n int }
 
 func (a *arrived) Len() int { return a.n }
 
 func (a *arrived) Read(b []byte) (int, error) {
-	for len(b) > 0 {
-		n, err := unix.Read(a.fd, b)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.ErrUnexpectedEOF
-		default:
-			return n, nil
-		}
+	if len(b) == 0 {
+		return 0, nil
 	}
-	return 0, nil
+	n, err := readv(a.fd, [][]byte{b})
+	if n == 0 && err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }

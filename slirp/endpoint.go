@@ -106,7 +106,7 @@ func (b *frameBuffer) read(link syscall.RawConn) (n int, failed error) {
 	}
 	pieces := [][]byte{b.offload[:], b.head[:], b.body.AsSlice()}
 	err := link.Read(func(fd uintptr) bool {
-		n, failed = unix.Readv(int(fd), pieces)
+		n, failed = readv(int(fd), pieces)
 		return failed != unix.EAGAIN
 	})
 	if err != nil {
@@ -147,7 +147,7 @@ func (e *ethernet) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	for i, pkt := range pkts.AsSlice() {
 		h := offload(pkt)
 		frame := append(append(iovecs[:0], h[:]), pkt.AsSlices()...)
-		if _, err := unix.Writev(e.fd, frame); err != nil {
+		if _, err := writev(e.fd, frame); err != nil {
 			return i, tcpip.TranslateErrno(err.(unix.Errno))
 		}
 	}
