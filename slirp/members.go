@@ -168,6 +168,8 @@ func (h *hall) member(control *os.File) {
 	if log != nil {
 		s.LogTo(log)
 	}
+	p.warn = func(text string) { Send(control, Reply{Warning: text}, nil) }
+	s.WarnTo(p.warn)
 	chosen, err := s.Publish()
 	if err != nil {
 		Send(control, failed(err), nil)
@@ -215,7 +217,9 @@ func (p *port) connect(link *os.File, fit func(fd int) error) error {
 	raw, err := link.SyscallConn()
 	if err == nil {
 		var refused error
-		err = raw.Control(func(fd uintptr) { refused = fit(int(fd)) })
+		err = raw.Control(func(fd uintptr) {
+			refused = errors.Join(unix.SetNonblock(int(fd), true), fit(int(fd))) // nobody waits for one member
+		})
 		err = errors.Join(err, refused)
 	}
 	if err != nil {

@@ -69,6 +69,9 @@ type port struct {
 	addresses []netip.Addr // leased, and link-local
 	names     []string     // lower case
 
+	dropped atomic.Int64
+	warn    func(string) // told of the first that was; nil is nobody
+
 	link      atomic.Pointer[linkFile] // nil until the sandbox has it
 	toGateway func(frame []byte)       // takes what is for the gateway; frame is used again afterwards
 }
@@ -169,11 +172,12 @@ func (p *port) serve() error {
 		return os.ErrClosed
 	}
 	b := make([]byte, vnetHeader+maxFrame+64)
+	pieces := [][]byte{b}
 	for {
 		var n int
 		var failed error
 		err := link.raw.Read(func(fd uintptr) bool {
-			n, failed = unix.Read(int(fd), b)
+			n, failed = readv(int(fd), pieces)
 			return failed != unix.EAGAIN
 		})
 		switch {
@@ -181,7 +185,7 @@ func (p *port) serve() error {
 			return err
 		case failed == nil && n >= vnetHeader:
 			p.pass(b[:vnetHeader], b[vnetHeader:n])
-		case failed == nil, failed == unix.EINTR:
+		case failed == nil:
 		case failed == unix.EINVAL: // segments of a kind that the header has no word for
 			p.on.lost.Add(1)
 		case failed == unix.ENETDOWN, failed == unix.ENOBUFS: // the sandbox may take its link down, and up again
@@ -197,6 +201,9 @@ func (p *port) pass(h, frame []byte) {
 	switch p.judge(now, frame) {
 	case drop:
 		p.on.spoofed.Add(1)
+		if p.dropped.Add(1) == 1 && p.warn != nil {
+			p.warn("what the sandbox sends from another address than its own is dropped, and so is what is neither IPv4 nor IPv6")
+		}
 		return
 	case done:
 		return
@@ -231,9 +238,7 @@ func (p *port) send(parts ...[]byte) error {
 	}
 	failed := error(unix.ENETDOWN)
 	link.raw.Control(func(fd uintptr) {
-		for failed = unix.EINTR; failed == unix.EINTR; {
-			_, failed = unix.Writev(int(fd), parts)
-		}
+		_, failed = writev(int(fd), parts)
 	})
 	if failed != nil {
 		p.on.lost.Add(1)
@@ -280,15 +285,15 @@ const (
 )
 
 func (p *port) judgeIPv6(now *members, packet []byte) verdict {
-	if len(packet) < 40 || !p.config.IPv6.used() {
-		if len(packet) >= 40 && netip.AddrFrom16([16]byte(packet[8:])) == linkLocal(p.mac) {
-			return done // the kernel announces it wherever it has IPv6
-		}
+	if len(packet) < 40 {
 		return drop
 	}
 	src := netip.AddrFrom16([16]byte(packet[8:]))
 	if src.IsUnspecified() {
 		return done // is this address anybody's? Nobody else's: it is leased (RFC 4862)
+	}
+	if src == linkLocal(p.mac) && !p.config.IPv6.used() {
+		return done // the kernel has that address wherever it has IPv6
 	}
 	if src != p.config.IPv6.Address.Addr() && src != linkLocal(p.mac) {
 		return drop
