@@ -42,6 +42,8 @@
 //	                     with a name, and the link of a private network, a packet socket or a tap (report.go)
 //	sbx -> sbx-net       descriptor 3: the addresses, ports and rules, then that link; to the one
 //	                     of a user-defined network over its socket
+//	sbx-net -> sbx-init  with published ports: what address a socket in the sandbox is to have; and
+//	                     back comes the socket (slirp/inside.go)
 //	sbx-net -> sbx       that it is ready, or why not (slirp/control.go)
 //	sbx -> sbx-init      with slirp4netns or pasta, on descriptor 4: a byte, when that is ready, for
 //	                     a pidfd of the command's process in the place of the link (driver.go)

@@ -26,6 +26,13 @@
 //	gateway.go    a member's end of its own Stack
 //	names.go      answers with their names
 //
+// # How a client gets in
+//
+//	in the host's namespaces          a socket that listens, at each published port: publish.go
+//	in the sandbox's net namespace    TCP: a socket that sbx-init makes on request, with the client's
+//	                                  address, connected to the server: inside.go
+//	                                  UDP: packets from the client's address by way of eth0: publishudp.go
+//
 // # What is reachable
 //
 // What the caller could reach, but not the host itself: reach.go asks the kernel, whenever

@@ -276,7 +276,7 @@ func flagValues(verb, flag string) completion {
 		return choice("no", "always", "on-failure", "unless-stopped")
 	case "sdnotify":
 		return choice("container", "ignore")
-	case "allow", "deny":
+	case "allow", "deny", "publish", "expose":
 		return choice()
 	case "cert-dir", "root":
 		return anyDir
