@@ -86,6 +86,7 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 				pkt.DecRef()
 			}
 		case unix.EINTR, unix.ENETDOWN: // the sandbox may take its link down, and up again
+		case unix.EINVAL: // or send segments of a kind that virtio has no word for
 		default:
 			return
 		}
