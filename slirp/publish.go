@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -353,51 +354,42 @@ var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
 // copyStream ends with the FIN of from. A connection that stands still holds no buffer.
 func copyStream(from, to *net.TCPConn) error {
-	raw, err := from.SyscallConn()
+	source, err := from.SyscallConn()
 	if err != nil {
 		return err
 	}
-	for busy := false; ; busy = true {
+	sink, err := to.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
 		var n int
 		var failed error
-		err := raw.Read(func(fd uintptr) bool {
-			if busy {
-				awaitNext(int(fd))
-				busy = false
-			}
+		err := source.Read(func(fd uintptr) bool {
 			b := buffers.Get().(*[copySize]byte)
 			defer buffers.Put(b)
-			if n, failed = unix.Read(int(fd), b[:]); failed == unix.EAGAIN {
-				return false
+			if n, failed = readv(int(fd), [][]byte{b[:]}); n > 0 {
+				failed = writeAll(sink, b[:n])
 			}
-			if n > 0 {
-				_, failed = to.Write(b[:n])
-			}
-			return true
+			return failed != unix.EAGAIN
 		})
-		switch {
-		case err != nil:
+		if err = errors.Join(err, failed); err != nil || n == 0 {
 			return err
-		case failed == unix.EINTR:
-		case failed != nil || n == 0:
-			return failed
 		}
 	}
 }
 
-// awaitNext waits a moment for what may follow upon what has just been copied, in the kernel: an
-// answer, and the next question, come in tens of microseconds, and the Go runtime takes four of
-// its own to find out and wake a goroutine up. A few connections at a time may do that, each
-// holds a thread.
-func awaitNext(fd int) {
-	select {
-	case threads <- struct{}{}:
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, nextMilliseconds)
-		<-threads
-	default:
-	}
+func writeAll(sink syscall.RawConn, b []byte) error {
+	var failed error
+	err := sink.Write(func(fd uintptr) bool {
+		for len(b) > 0 {
+			var n int
+			if n, failed = writev(int(fd), [][]byte{b}); failed != nil {
+				return failed != unix.EAGAIN
+			}
+			b = b[n:]
+		}
+		return true
+	})
+	return errors.Join(err, failed)
 }
-
-const nextMilliseconds = 5
-
-var threads = make(chan struct{}, 16)
