@@ -43,7 +43,7 @@ func (c *Config) routes() bool { return c.Member == nil || c.Member.Default }
 
 // within: the address is of the network that the sandbox is on, so it is nobody's outside.
 func (c *Config) within(a netip.Addr) bool {
-	return c.Member != nil && (c.IPv4.used() && c.IPv4.Address.Contains(a) || c.IPv6.used() && c.IPv6.Address.Contains(a))
+	return c.IPv4.used() && c.IPv4.Address.Contains(a) || c.IPv6.used() && c.IPv6.Address.Contains(a)
 }
 
 // linkLocal is the address that the kernel gives to an interface by itself (RFC 4291, appendix A).

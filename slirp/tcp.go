@@ -131,7 +131,7 @@ func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
 
 // reachable returns nil if a, not one of the stack's own addresses, may be dialled.
 func (s *Stack) reachable(a netip.Addr) error {
-	if m := s.config.Member; m != nil && (m.Internal || s.config.within(a)) {
+	if m := s.config.Member; m != nil && m.Internal || s.config.within(a) { // there is nobody else in a private one
 		return errReserved
 	}
 	return s.reach.check(a)
