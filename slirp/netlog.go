@@ -213,6 +213,7 @@ func (l *netLog) write() {
 	if l.lost.Load() > 0 {
 		write(nil)
 	}
+	l.file.Close()
 }
 
 // close writes what there is, and the flows that are still open as far as they have come.
