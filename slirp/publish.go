@@ -3,6 +3,7 @@
 package slirp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -352,7 +352,8 @@ const copySize = 256 << 10
 // buffers are shared by all connections between published ports and the sandbox.
 var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
-// copyStream ends with the FIN of from. A connection that stands still holds no buffer.
+// copyStream ends with the FIN of from. A connection that stands still holds no buffer: what to has
+// no room for stays where it is.
 func copyStream(from, to *net.TCPConn) error {
 	source, err := from.SyscallConn()
 	if err != nil {
@@ -366,30 +367,33 @@ func copyStream(from, to *net.TCPConn) error {
 		var n int
 		var failed error
 		err := source.Read(func(fd uintptr) bool {
-			b := buffers.Get().(*[copySize]byte)
-			defer buffers.Put(b)
-			if n, failed = readv(int(fd), [][]byte{b[:]}); n > 0 {
-				failed = writeAll(sink, b[:n])
-			}
+			n, failed = waiting(int(fd))
 			return failed != unix.EAGAIN
 		})
 		if err = errors.Join(err, failed); err != nil || n == 0 {
 			return err
 		}
+		err = sink.Write(func(out uintptr) bool {
+			err := source.Control(func(in uintptr) { failed = move(int(in), int(out)) })
+			failed = cmp.Or(failed, err)
+			return failed != unix.EAGAIN
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return err
+		}
 	}
 }
 
-func writeAll(sink syscall.RawConn, b []byte) error {
-	var failed error
-	err := sink.Write(func(fd uintptr) bool {
-		for len(b) > 0 {
-			var n int
-			if n, failed = writev(int(fd), [][]byte{b}); failed != nil {
-				return failed != unix.EAGAIN
-			}
-			b = b[n:]
-		}
-		return true
-	})
-	return errors.Join(err, failed)
+// move writes what waits at one socket to another, as much as that takes, and takes it off the first.
+func move(in, out int) error {
+	b := buffers.Get().(*[copySize]byte)
+	defer buffers.Put(b)
+	n, err := peek(in, b[:])
+	if err != nil || n == 0 {
+		return err
+	}
+	if n, err = writev(out, [][]byte{b[:n]}); err != nil {
+		return err
+	}
+	return discard(in, n)
 }

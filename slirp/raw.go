@@ -3,6 +3,7 @@
 package slirp
 
 import (
+	"io"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,9 +43,29 @@ func rawVector(call uintptr, fd int, pieces [][]byte) (int, error) {
 
 // waiting is how many bytes could be read from a socket: none is the end of file, as it is when
 // they are read. They are looked at, and not copied (tcp(7), MSG_TRUNC).
-func waiting(fd int) (int, error) {
+func waiting(fd int) (int, error) { return rawReceive(fd, nil, maxSend, unix.MSG_PEEK|unix.MSG_TRUNC) }
+
+// peek copies what could be read from a socket, and leaves it there.
+func peek(fd int, b []byte) (int, error) { return rawReceive(fd, &b[0], len(b), unix.MSG_PEEK) }
+
+// discard takes n bytes that have been peeked at off a socket.
+func discard(fd, n int) error {
+	for n > 0 {
+		gone, err := rawReceive(fd, nil, n, unix.MSG_TRUNC)
+		if err == nil && gone == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		n -= gone
+	}
+	return nil
+}
+
+func rawReceive(fd int, b *byte, size, flags int) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, maxSend, unix.MSG_PEEK|unix.MSG_TRUNC, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(b)), uintptr(size), uintptr(flags|unix.MSG_DONTWAIT), 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
