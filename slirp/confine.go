@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confine takes from the process what it has no need of, for the day when what a sandbox sends
-// should ever lead it astray: every file but those that tell of resolvers, and the calls that execute, look
-// into other processes, or make new namespaces. In the directory live, unless that is -1, it may remove
-// files. no_new_privs is set already.
+// confine takes from the process much of what it has no need of, for the day when what a sandbox
+// sends should ever lead it astray: to open any file but those that tell of resolvers, and the calls that
+// execute, or look into other processes. It can still connect to sockets in the file system, change
+// modes, and clone into new namespaces. no_new_privs is set already.
 func confine(live int) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
