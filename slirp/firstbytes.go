@@ -16,43 +16,66 @@ import (
 const maxFirst = 32 << 10
 
 var (
-	errMore    = errors.New("the flow ends before it has a name") // as far as it goes
-	errNoName  = errors.New("neither a TLS handshake nor an HTTP request with a name")
-	errTLSName = errors.New("a TLS handshake without a name")
-	errTwoHost = errors.New("an HTTP request for two hosts")
+	errMore     = errors.New("the flow ends before it has a name") // as far as it goes
+	errTLSForm  = errors.New("a malformed TLS handshake")
+	errHTTPForm = errors.New("a malformed HTTP request")
+	errTwoHost  = errors.New("an HTTP request for two hosts")
+
+	// These alone are sure to have no name, for any reader.
+	errNeither      = errors.New("neither a TLS handshake nor an HTTP request")
+	errNamelessTLS  = errors.New("a TLS handshake without a name")
+	errNamelessHTTP = errors.New("an HTTP request without a name")
 )
+
+// nameless: the flow goes by no name. Whatever else is wrong with its beginning, there may be one.
+func nameless(err error) bool {
+	return err == errNeither || err == errNamelessTLS || err == errNamelessHTTP
+}
 
 // nameOf reads by which name the beginning of a TCP flow goes: the server_name of a TLS
 // handshake (RFC 6066), or the Host of an HTTP request. errMore is for one that may still say
 // so. It takes nothing that two readers could read differently, and guesses at nothing.
 func nameOf(first []byte) (string, error) {
-	var name string
-	var err error
-	switch {
-	case len(first) == 0:
+	if len(first) == 0 {
 		return "", errMore
-	case first[0] == recordHandshake:
-		name, err = helloName(first)
-	default:
-		name, err = hostName(first)
 	}
-	if err == errMore && len(first) >= maxFirst {
-		return "", errNoName
+	read, form, none := hostName, errHTTPForm, errNamelessHTTP
+	if isRecord(first[0]) {
+		read, form, none = helloName, errTLSForm, errNamelessTLS
 	}
-	if err != nil {
+	name, err := read(first)
+	switch {
+	case err == errMore && len(first) >= maxFirst:
+		return "", form
+	case err != nil:
 		return "", err
+	case isAddress(name):
+		return "", none
 	}
 	return egress.Name(name)
+}
+
+// isAddress: clients write one where a name would be.
+func isAddress(s string) bool {
+	if inside, ok := strings.CutPrefix(s, "["); ok {
+		s = strings.TrimSuffix(inside, "]")
+	}
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 // TLS (RFC 8446). A record is a type, a version and a length before so many bytes; the handshake's
 // messages go on from one to the next. Each has a type and a length.
 const (
 	recordHandshake = 22
+	recordFirst     = 20 // of the types of records that there are
+	recordLast      = 24
 	clientHello     = 1
 	maxRecord       = 1 << 14
 	serverName      = 0 // an extension, and in that the type of a name
 )
+
+func isRecord(c byte) bool { return recordFirst <= c && c <= recordLast }
 
 // reader takes apart what a message has its lengths in.
 type reader struct{ b []byte }
@@ -85,31 +108,38 @@ func (r *reader) vector(size int) (reader, bool) {
 	return reader{b}, ok
 }
 
-// helloName finds the name in a ClientHello, however it is cut into records.
+// helloName finds the name in a ClientHello, however it is cut into records. A server may overlook
+// records of other types that come before.
 func helloName(first []byte) (string, error) {
+	switch {
+	case len(first) == 1:
+		return "", errMore
+	case first[1] != 3:
+		return "", errNeither
+	}
 	var message []byte
 	for r := (reader{first}); ; {
 		head, ok := r.take(min(5, len(r.b)))
 		switch {
 		case len(head) > 0 && head[0] != recordHandshake, len(head) > 1 && head[1] != 3:
-			return "", errNoName
+			return "", errTLSForm
 		case !ok || len(head) < 5:
 			return "", errMore
 		}
 		size := int(head[3])<<8 | int(head[4])
 		if size == 0 || size > maxRecord {
-			return "", errNoName
+			return "", errTLSForm
 		}
 		fragment, _ := r.take(min(size, len(r.b)))
 		message = append(message, fragment...)
 		if len(message) > 0 && message[0] != clientHello {
-			return "", errNoName
+			return "", errTLSForm
 		}
 		if len(message) >= 4 {
 			length := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
 			switch {
 			case length > maxFirst, len(message) > 4+length: // nothing may follow it before there is an answer
-				return "", errNoName
+				return "", errTLSForm
 			case len(message) == 4+length && len(fragment) == size:
 				return nameInHello(message[4:])
 			}
@@ -126,19 +156,22 @@ func nameInHello(hello []byte) (string, error) {
 	_, ok2 := r.vector(1)       // session
 	suites, ok3 := r.vector(2)  //
 	methods, ok4 := r.vector(1) // of compression
-	extensions, ok5 := r.vector(2)
 	if !ok1 || !ok2 || !ok3 || !ok4 || len(suites.b) == 0 || len(methods.b) == 0 {
-		return "", errNoName
+		return "", errTLSForm
 	}
-	if !ok5 || len(r.b) > 0 {
-		return "", errTLSName
+	if len(r.b) == 0 {
+		return "", errNamelessTLS
+	}
+	extensions, ok := r.vector(2)
+	if !ok || len(r.b) > 0 {
+		return "", errTLSForm
 	}
 	var name string
 	for len(extensions.b) > 0 {
 		kind, ok := extensions.uint(2)
 		body, ok2 := extensions.vector(2)
 		if !ok || !ok2 {
-			return "", errNoName
+			return "", errTLSForm
 		}
 		if kind != serverName {
 			continue
@@ -147,12 +180,12 @@ func nameInHello(hello []byte) (string, error) {
 		nameKind, ok2 := list.uint(1)
 		text, ok3 := list.vector(2)
 		if !ok1 || !ok2 || !ok3 || nameKind != serverName || len(body.b)+len(list.b) > 0 || len(text.b) == 0 || name != "" {
-			return "", errTLSName
+			return "", errTLSForm
 		}
 		name = string(text.b)
 	}
 	if name == "" {
-		return "", errTLSName
+		return "", errNamelessTLS
 	}
 	return name, nil
 }
@@ -160,34 +193,40 @@ func nameInHello(hello []byte) (string, error) {
 // hostName finds the host in the head of an HTTP/1 request (RFC 9112), which must be there as a
 // whole: the last line of it might be another Host.
 func hostName(first []byte) (string, error) {
-	head, _, whole := bytes.Cut(first, []byte("\r\n\r\n"))
-	if !whole && mayBeHead(first) {
-		return "", errMore
+	if err := mayBeHTTP(first); err != nil {
+		return "", err
 	}
-	if !whole {
-		return "", errNoName
+	head, _, whole := bytes.Cut(first, []byte("\r\n\r\n"))
+	switch {
+	case !whole && bytes.Count(first, []byte("\n")) == bytes.Count(first, []byte("\r\n")):
+		return "", errMore
+	case !whole:
+		return "", errHTTPForm
 	}
 	lines := strings.Split(string(head), "\r\n")
 	target, ok := requestTarget(lines[0])
 	if !ok {
-		return "", errNoName
+		return "", errHTTPForm
 	}
 	host, hosts := "", 0
 	for _, line := range lines[1:] {
 		field, value, ok := strings.Cut(line, ":")
 		if !ok || !isToken(field) || strings.ContainsAny(value, "\x00\r\n") {
-			return "", errNoName // also what continues the line before
+			return "", errHTTPForm // also what continues the line before
 		}
 		if strings.EqualFold(field, "Host") {
 			host, hosts = strings.Trim(value, " \t"), hosts+1
 		}
 	}
-	if hosts != 1 {
-		return "", errTwoOrNone(hosts)
+	switch {
+	case hosts > 1:
+		return "", errTwoHost
+	case hosts == 0 && target == "", hosts == 1 && target == "" && host == "":
+		return "", errNamelessHTTP
 	}
 	name, ok := withoutPort(host)
 	if !ok {
-		return "", errNoName
+		return "", errHTTPForm
 	}
 	if target == "" {
 		return name, nil
@@ -198,17 +237,30 @@ func hostName(first []byte) (string, error) {
 	return name, nil
 }
 
-func errTwoOrNone(hosts int) error {
-	if hosts == 0 {
-		return errNoName
+// mayBeHTTP returns nil for what a server might take for a request, however lenient it is (RFC 9112,
+// 2.2 and 3): a word, some kind of white space, and then something with a slash in it, of the target
+// or of the version. SSH, for example, begins with a line that is not so.
+func mayBeHTTP(first []byte) error {
+	line, _, ended := bytes.Cut(first, []byte("\n"))
+	const space = " \t\v\f\r"
+	word := len(line)
+	for i, c := range line {
+		if !isTokenByte(c) {
+			word = i
+			break
+		}
 	}
-	return errTwoHost
-}
-
-// mayBeHead: it begins with a method, and its lines end as they should.
-func mayBeHead(first []byte) bool {
-	method, _, _ := bytes.Cut(first, []byte(" "))
-	return len(method) <= 32 && isToken(string(method)) && bytes.Count(first, []byte("\n")) == bytes.Count(first, []byte("\r\n"))
+	switch rest := bytes.TrimSuffix(line[word:], []byte("\r")); {
+	case word == 0 && (ended && len(rest) == 0 || len(line) > 0 && strings.IndexByte(space, line[0]) >= 0):
+		return errHTTPForm // servers overlook empty lines
+	case word == 0, word < len(line) && strings.IndexByte(space, line[word]) < 0:
+		return errNeither
+	case !ended:
+		return errMore
+	case bytes.IndexByte(rest, '/') < 0:
+		return errNeither
+	}
+	return nil
 }
 
 // requestTarget is the host that a request line is for, if it says so.
@@ -240,22 +292,27 @@ func requestTarget(line string) (host string, ok bool) {
 
 // withoutPort is the name in an authority of a name and perhaps a port; there is no user in it.
 func withoutPort(authority string) (string, bool) {
-	name, port, has := strings.Cut(authority, ":")
+	end := strings.IndexByte(authority, ']') + 1 // of an IPv6 address
+	name, port, has := strings.Cut(authority[end:], ":")
 	if !has {
-		return name, true
+		return authority[:end] + name, true
 	}
 	_, err := strconv.ParseUint(port, 10, 16)
-	return name, err == nil
+	return authority[:end] + name, err == nil
 }
 
 // isToken: RFC 9110, 5.6.2.
 func isToken(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+		if !isTokenByte(s[i]) {
 			return false
 		}
 	}
 	return s != ""
+}
+
+func isTokenByte(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || c < 0x80 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 // nearest are the addresses of a name, that which was dialled alone if it is one of them, else

@@ -182,6 +182,71 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// Where only some names are denied, what has none for any reader passes, and nothing that a lenient one
+// might find one in.
+func TestNameless(t *testing.T) {
+	for what, b := range map[string][]byte{
+		"TLS without extensions":      records(helloOf(), 1000),
+		"TLS without any at all":      records(append([]byte{clientHello, 0, 0, 41, 3, 3}, append(make([]byte, 33), 0, 2, 0x13, 1, 1, 0)...), 1000),
+		"TLS without a name":          records(helloOf("\x00\x2bx"), 1000),
+		"TLS for an address":          records(helloOf(sni("192.0.2.20")), 1000),
+		"HTTP/1.0":                    []byte("GET / HTTP/1.0\r\n\r\n"),
+		"HTTP without a host":         []byte("GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+		"HTTP for an address":         []byte("GET / HTTP/1.1\r\nHost: 192.0.2.20:80\r\n\r\n"),
+		"HTTP for an IPv6 address":    []byte("GET / HTTP/1.1\r\nHost: [2001:db8::20]:80\r\n\r\n"),
+		"HTTP for an address, in all": []byte("GET http://192.0.2.20/ HTTP/1.1\r\nHost: 192.0.2.20\r\n\r\n"),
+		"SSH":                         []byte("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
+		"SSH alone":                   []byte("SSH-2.0-x\r\n"),
+		"AMQP":                        []byte("AMQP\x00\x00\x09\x01"),
+		"BitTorrent":                  []byte("\x13BitTorrent protocol"),
+		"SSL 2":                       []byte("\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10"),
+		"no record of TLS":            []byte("\x16\x00"),
+	} {
+		if name, err := nameOf(b); !nameless(err) {
+			t.Errorf("%s: %q, %v", what, name, err)
+		}
+	}
+	for what, b := range map[string][]byte{
+		"nothing":                       nil,
+		"two extensions":                records(helloOf(sni("evil.test"), sni("example.test")), 1000),
+		"two names":                     records(helloOf(sni("example.test", "evil.test")), 1000),
+		"more behind the list":          records(helloOf(sni("evil.test")+"x"), 1000),
+		"a name with a zero byte":       records(helloOf(sni("evil.test\x00")), 1000),
+		"an alert before TLS":           append([]byte{21, 3, 1, 0, 2, 1, 0}, records(helloOf(sni("evil.test")), 1000)...),
+		"half a hello":                  records(helloOf(sni("evil.test")), 1000)[:40],
+		"one byte of it":                {recordHandshake},
+		"two hosts":                     []byte("GET / HTTP/1.1\r\nHost: example.test\r\nHost: evil.test\r\n\r\n"),
+		"two hosts, one in the target":  []byte("GET http://evil.test/ HTTP/1.1\r\nHost: example.test\r\n\r\n"),
+		"the host in the target alone":  []byte("GET http://evil.test/ HTTP/1.0\r\n\r\n"),
+		"the host in an empty one":      []byte("GET http://evil.test/ HTTP/1.0\r\nHost:\r\n\r\n"),
+		"lines that end otherwise":      []byte("GET / HTTP/1.1\nHost: evil.test\n\n"),
+		"one line that ends otherwise":  []byte("GET / HTTP/1.1\r\nX: y\nHost: evil.test\r\n\r\n"),
+		"an empty line before":          []byte("\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"),
+		"an empty line, so far":         []byte("\r\n"),
+		"a return, so far":              []byte("\r"),
+		"another empty line":            []byte("\n"),
+		"a space before":                []byte(" GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"),
+		"a tab between":                 []byte("GET\t/\tHTTP/1.1\r\nHost: evil.test\r\n\r\n"),
+		"a form feed between":           []byte("GET\f/ HTTP/1.1\r\nHost: evil.test\r\n\r\n"),
+		"two spaces between":            []byte("GET  / HTTP/1.1\r\nHost: evil.test\r\n\r\n"),
+		"no version":                    []byte("GET /\r\nHost: evil.test\r\n\r\n"),
+		"another version":               []byte("GET / http/1.1\r\nHost: evil.test\r\n\r\n"),
+		"HTTP/2":                        []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+		"a line that goes on":           []byte("GET / HTTP/1.1\r\nHost:\r\n evil.test\r\n\r\n"),
+		"a space behind the field":      []byte("GET / HTTP/1.1\r\nHost : evil.test\r\n\r\n"),
+		"half a request":                []byte("GET / HTTP/1.1\r\nHost: ev"),
+		"half a method":                 []byte("GE"),
+		"a request that is too long":    []byte("GET / HTTP/1.1\r\nX: " + strings.Repeat("x", maxFirst)),
+		"a first line that is too long": []byte("GET /" + strings.Repeat("x", maxFirst)),
+		"an address in an older form":   []byte("GET / HTTP/1.1\r\nHost: 0x7f.1\r\n\r\n"),
+		"a name with an escape":         []byte("GET / HTTP/1.1\r\nHost: %65vil.test\r\n\r\n"),
+	} {
+		if name, err := nameOf(b); err == nil || nameless(err) {
+			t.Errorf("%s: %q, %v", what, name, err)
+		}
+	}
+}
+
 // longer checks what holds for any beginning of a flow: an answer does not change with what follows,
 // and is a name.
 func longer(t *testing.T, b []byte) {

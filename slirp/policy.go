@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -67,16 +68,19 @@ func (s *Stack) refused(f *flow, err error) {
 // as far as the rules allow. It returns what has been read meanwhile.
 func (s *Stack) dialNamed(f *flow, inside *endpoint, dst netip.AddrPort, v egress.Verdict) (*net.TCPConn, []byte, error) {
 	first, name, nameErr := inside.firstName(s.ctx)
-	if nameErr != nil && v.Peek == egress.Named {
+	if nameErr != nil && !(nameless(nameErr) && v.Peek == egress.Unnamed) {
 		s.denied.Add(1)
 		f.note(func(r *record) { r.Name, r.Rule = "", "" })
 		f.refuse(nameErr.Error())
 		return nil, nil, nameErr
 	}
 	by := s.config.Policy.Named(v.Peek, name, dst.Port())
+	if by.Allowed && v.Peek == egress.Unnamed {
+		by = s.judgeUnnamed(by, name, dst)
+	}
 	f.note(func(r *record) {
-		if name != "" {
-			r.Name = name
+		if by.Name != "" {
+			r.Name = by.Name
 		}
 		if by.Rule != "" || !by.Allowed {
 			r.Rule = by.Rule
@@ -117,6 +121,24 @@ func (s *Stack) dialNamed(f *flow, inside *endpoint, dst netip.AddrPort, v egres
 		}
 	}
 	return nil, nil, err
+}
+
+// judgeUnnamed judges a flow to an address that a denied name has, too: it must go by another name which
+// that address really has. v is its verdict but for that.
+func (s *Stack) judgeUnnamed(v egress.Verdict, name string, dst netip.AddrPort) egress.Verdict {
+	for _, other := range s.pins.names(dst.Addr()) {
+		denied := s.config.Policy.Named(egress.Unnamed, other, dst.Port())
+		if denied.Allowed || name == other {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, dialTimeout)
+		defer cancel()
+		if name != "" && slices.Contains(s.addressesOf(ctx, name), dst.Addr()) {
+			return v
+		}
+		return denied
+	}
+	return v
 }
 
 // firstName reads from the sandbox until it knows by which name the flow goes, or that there
