@@ -3,9 +3,12 @@
 package slirp
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
 	"testing"
+
+	"sbx/slirp/egress"
 )
 
 func TestDefault(t *testing.T) {
@@ -63,10 +66,28 @@ func TestReserved(t *testing.T) {
 	for _, a := range []string{
 		"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "169.254.169.254", "100.100.100.200", "224.0.0.1", "255.255.255.255", "240.0.0.1",
 		"::", "::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "fd00:ec2::254",
-		"64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1",
+		"64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1", "::ffff:0:127.0.0.1",
+		"64:ff9b:1::127.0.0.1", "64:ff9b:1:5:6:7:169.254.169.254", // of 96 bits, and 48, 56, 64
+		"64:ff9b:1:7f00:0:100::", "64:ff9b:1:7f00:0:1ff:1234:5678", "64:ff9b:1:12a9:fe:a9fe::", "64:ff9b:1:1234:a9:fea9:fe00:0",
+		"2001:0:7f00:1::ffff:ffff", "2001::80ff:fffe", "2001:0:c000:201:0:1:5601:5601",
+		"2001:db8::5efe:127.0.0.1", "2001:db8::200:5efe:169.254.169.254", "2001:db8::300:5efe:0.0.0.0",
 	} {
-		if err := r.check(netip.MustParseAddr(a)); err == nil {
-			t.Errorf("%s is let through", a)
+		if err := r.check(netip.MustParseAddr(a)); !errors.Is(err, errReserved) {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+	for _, a := range []string{
+		"192.0.2.1", "2001:db8::1", "64:ff9b::192.0.2.1", "64:ff9b:1::192.0.2.1", "64:ff9b:1:c000:2:100::", "64:ff9b:1:fffe::192.0.2.1",
+		"2002:c000:201::1", "2001:0:c000:201::3fff:fdfe", "fd00::5efe:192.0.2.1", "2001:db8::7f00:1",
+	} {
+		if err := r.check(netip.MustParseAddr(a)); errors.Is(err, errReserved) {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+	s := Stack{config: Config{Policy: egress.Policy{Deny: []egress.Rule{{Network: netip.MustParsePrefix("192.0.2.0/24"), Port: 80}}}}}
+	for _, a := range []string{"64:ff9b::192.0.2.1", "64:ff9b:1:c000:2:100::", "2002:c000:201::1", "2001:0:c633:6401::3fff:fdfe", "fd00::5efe:192.0.2.1"} {
+		if v, no := s.deniesInner("tcp", netip.AddrPortFrom(netip.MustParseAddr(a), 80)); !no || v.Rule != "192.0.2.0/24:80" {
+			t.Errorf("%s: %+v", a, v)
 		}
 	}
 }

@@ -45,11 +45,12 @@ func (s *Stack) judge(f *flow, protocol string, dst netip.AddrPort) egress.Verdi
 
 // deniesInner: what is denied is also denied by way of a translator.
 func (s *Stack) deniesInner(protocol string, dst netip.AddrPort) (egress.Verdict, bool) {
-	inner, ok := embedded(dst.Addr())
-	if !ok {
-		return egress.Verdict{}, false
+	for _, inner := range embedded(dst.Addr()) {
+		if v, no := s.config.Policy.DeniesAddress(protocol, netip.AddrPortFrom(inner, dst.Port())); no {
+			return v, true
+		}
 	}
-	return s.config.Policy.DeniesAddress(protocol, netip.AddrPortFrom(inner, dst.Port()))
+	return egress.Verdict{}, false
 }
 
 // refused notes that an address which the rules would let out to is nobody's business, or that
