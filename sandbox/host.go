@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -30,6 +31,7 @@ type Host struct {
 
 	Networks   []netip.Prefix // of the host's interfaces; not asked where the sandbox has no network of its own
 	Interfaces []string       // their names; asked only where one of them is
+	Sandboxes  []netip.Prefix // the subnets of the caller's networks
 	Program    string         // the path of the one that --network names
 	NoProgram  string         // why it cannot be had
 	Joined     *Joined        // what container: or ns: of the network leads to
@@ -78,6 +80,7 @@ func Probe(data string, spec *Spec) (Host, error) {
 		if h.Networks, err = Networks(); err != nil {
 			return Host{}, err
 		}
+		h.Sandboxes = subnets(filepath.Join(data, "networks"))
 		if h.Interfaces, err = interfaces(spec.NetworkOptions.Outbound[:]); err != nil {
 			return Host{}, err
 		}
@@ -116,6 +119,34 @@ func Networks() (list []netip.Prefix, err error) {
 		}
 	}
 	return list, nil
+}
+
+// subnets are those of the networks that package network keeps in dir. It is too large for a run that
+// is on none of them, and so is a decoder that makes values of all of a definition.
+func subnets(dir string) (list []netip.Prefix) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		f, err := os.Open(filepath.Join(dir, e.Name(), "network.json"))
+		if err != nil {
+			continue // it is being made, or removed
+		}
+		d := json.NewDecoder(f)
+		for before := json.Token(nil); err == nil; {
+			var token json.Token
+			token, err = d.Token()
+			if text, ok := token.(string); ok && before == "subnet" {
+				if p, err := netip.ParsePrefix(text); err == nil {
+					list = append(list, p)
+				}
+			}
+			before = token
+		}
+		f.Close()
+	}
+	return list
 }
 
 // interfaces are the names of the host's, if names has something that is no address.

@@ -57,6 +57,11 @@ func (p *planner) outward(c *slirp.Config) error {
 			c.Resolvers = append(c.Resolvers, a)
 		}
 	}
+	for _, n := range p.host.Sandboxes {
+		if !slices.ContainsFunc(p.host.Networks, n.Overlaps) { // the host has come into it since
+			c.Others = append(c.Others, n)
+		}
+	}
 	c.Policy, c.Log = egress.Policy{Allow: p.spec.Allow, Deny: p.spec.Deny}, p.spec.NetLog
 	size := 0
 	for _, r := range slices.Concat(p.spec.Allow, p.spec.Deny) {

@@ -16,6 +16,8 @@ type Config struct {
 	HostLoopback bool         `json:"hostLoopback"` // the gateway's address is the host's loopback
 	Resolvers    []netip.Addr `json:"resolvers"`    // asked in the place of those of the host's resolv.conf
 
+	Others []netip.Prefix `json:"others,omitempty"` // networks of the caller's sandboxes: nobody of theirs is outside
+
 	Ports []Port `json:"ports,omitempty"` // published
 
 	Policy egress.Policy `json:"policy,omitzero"` // what may leave

@@ -37,7 +37,8 @@
 //
 // What the caller could reach, but not the host itself: reach.go asks the kernel, whenever
 // something is dialled, whether an address is one of the host's, and refuses those, loopback,
-// and what is only meaningful on the host's own links, as the metadata service of a cloud is.
+// and what is only meaningful on the host's own links, as the metadata service of a cloud is. Nor
+// is anybody outside who has an address in one of the caller's own networks (Config.Others).
 //
 // With rules (Config.Policy), policy.go asks package egress about each flow before it is dialled:
 //

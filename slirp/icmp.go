@@ -3,6 +3,7 @@
 package slirp
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"time"
@@ -34,15 +35,16 @@ func (s *Stack) forwardEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	}
 	f := s.log.begin("icmp", netip.AddrPortFrom(dst, 0))
 	if v := s.judge(f, "icmp", netip.AddrPortFrom(dst, 0)); !v.Allowed {
-		protocol := header.ICMPv6ProtocolNumber
-		if dst.Is4() {
-			protocol = header.ICMPv4ProtocolNumber
-		}
-		s.sendUnreachable(id, prohibited, protocol, request[:header.ICMPv4MinimumSize])
+		s.refuseEcho(id, prohibited, request)
 		return true
 	}
 	if err := s.reachable(dst); err != nil {
 		s.refused(f, err)
+		if errors.Is(err, errReserved) {
+			s.refuseEcho(id, prohibited, request)
+		} else {
+			s.refuseEcho(id, noRoute, request)
+		}
 		return true
 	}
 	if !s.pings.take() {
@@ -63,6 +65,15 @@ func (s *Stack) forwardEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 		s.sendICMP(dst, from, reply)
 	}()
 	return true
+}
+
+// refuseEcho answers an echo request with why it goes nowhere.
+func (s *Stack) refuseEcho(id stack.TransportEndpointID, why unreachable, request []byte) {
+	protocol := header.ICMPv6ProtocolNumber
+	if target(id).Addr().Is4() {
+		protocol = header.ICMPv4ProtocolNumber
+	}
+	s.sendUnreachable(id, why, protocol, request[:header.ICMPv4MinimumSize])
 }
 
 func isEcho(dst netip.Addr, m []byte) bool {
@@ -134,6 +145,7 @@ type unreachable struct {
 
 var (
 	nobodyThere = unreachable{v4: header.ICMPv4PortUnreachable, v6: header.ICMPv6PortUnreachable}
+	noRoute     = unreachable{v4: header.ICMPv4NetUnreachable, v6: header.ICMPv6NetworkUnreachable}
 	prohibited  = unreachable{v4: header.ICMPv4AdminProhibited, v6: header.ICMPv6Prohibited} // by administration
 )
 

@@ -5,8 +5,10 @@ package slirp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -133,6 +135,9 @@ func (s *Stack) outside(dst netip.AddrPort) (netip.AddrPort, error) {
 func (s *Stack) reachable(a netip.Addr) error {
 	if m := s.config.Member; m != nil && m.Internal || s.config.within(a) { // there is nobody else in a private one
 		return errReserved
+	}
+	if slices.ContainsFunc(s.config.Others, func(n netip.Prefix) bool { return n.Contains(a) }) {
+		return fmt.Errorf("%s is in another network of sandboxes: %w", a, errReserved)
 	}
 	return s.reach.check(a)
 }
