@@ -22,6 +22,14 @@ type Rule struct {
 	Protocol string       // tcp, udp, icmp; "" is all of them
 }
 
+// Error is why a text is no rule, and what helps.
+type Error struct{ text, hint string }
+
+func (e *Error) Error() string { return e.text }
+
+// Hint says what helps; it may be "".
+func (e *Error) Hint() string { return e.hint }
+
 var errForm = errors.New("not NAME, *.NAME, ADDRESS or NETWORK/BITS, then perhaps :PORT, then perhaps /tcp, /udp or /icmp")
 
 // Parse reads a rule.
@@ -34,6 +42,10 @@ func Parse(s string) (Rule, error) {
 }
 
 func parse(s string) (r Rule, err error) {
+	if where, _, ok := strings.Cut(s, "://"); ok && isLabel(where) {
+		host, _, _ := strings.Cut(s[len(where)+3:], "/")
+		return r, &Error{errForm.Error(), "the address of a page is none, but the name in it may be: " + cut(host)}
+	}
 	rest := s
 	if i := strings.LastIndexByte(s, '/'); i >= 0 && !isNumber(s[i+1:]) && !strings.ContainsAny(s[i:], ":]") {
 		rest, r.Protocol = s[:i], s[i+1:]
@@ -56,6 +68,12 @@ func parse(s string) (r Rule, err error) {
 			return r, errors.New("only an IPv6 address stands in brackets")
 		}
 	case bare == nil: // an IPv6 address has colons, too
+		if address, port, ok := mayHavePort(rest); ok {
+			return r, &Error{
+				"an IPv6 address, or one with a port?",
+				fmt.Sprintf("write [%s] for the address, [%s]:%s for one with a port", rest, address, port),
+			}
+		}
 	default:
 		if i := strings.LastIndexByte(rest, ':'); i >= 0 {
 			where, port, hasPort = rest[:i], rest[i+1:], true
@@ -73,11 +91,25 @@ func parse(s string) (r Rule, err error) {
 		r.Network, err = readNetwork(where)
 		return r, err
 	}
+	if where == "*" {
+		return r, &Error{"* alone is no name", "without any --allow everything is let out to; 0.0.0.0/0 and ::/0 are all addresses"}
+	}
 	base, below := strings.CutPrefix(where, "*.")
 	if r.Name, err = Name(base); below && err == nil {
 		r.Name = "*." + r.Name
 	}
 	return r, err
+}
+
+// mayHavePort: what is an IPv6 address as it stands is one also without what is a port then.
+func mayHavePort(s string) (address, port string, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", "", false
+	}
+	_, notPort := readPort(s[i+1:])
+	a, err := netip.ParseAddr(s[:i])
+	return s[:i], s[i+1:], notPort == nil && err == nil && a.Is6()
 }
 
 func readNetwork(s string) (netip.Prefix, error) {
@@ -116,7 +148,7 @@ func (r Rule) String() string {
 		if r.Network.IsSingleIP() {
 			text = r.Network.Addr().String()
 		}
-		if r.Port != 0 && r.Network.Addr().Is6() {
+		if _, _, unclear := mayHavePort(text); unclear || r.Port != 0 && r.Network.Addr().Is6() {
 			text = "[" + text + "]"
 		}
 	}
@@ -167,6 +199,11 @@ func (r *Rule) UnmarshalText(b []byte) (err error) {
 // ErrName is why a text is no name.
 var ErrName = errors.New("not a name: labels of letters, digits, - and _ between dots")
 
+var (
+	errLongName  = errors.New("not a name: it has more than 253 characters")
+	errLongLabel = errors.New("not a name: between two dots it has more than 63 characters")
+)
+
 // Name returns s as names are compared: in lower case, without the dot at the end. What is not
 // plainly a host name is none: whatever two programs might read differently, as a zero byte, an
 // escape, an address in one of its older spellings (inet_aton(3)), or a letter that some
@@ -179,11 +216,17 @@ func Name(s string) (string, error) {
 		}
 	}
 	s = strings.ToLower(s)
-	if s == "" || len(s) > 253 || endsInNumber(s) {
+	if s == "" || endsInNumber(s) {
 		return "", ErrName
 	}
+	if len(s) > 253 {
+		return "", errLongName
+	}
 	for label := range strings.SplitSeq(s, ".") {
-		if !isLabel(label) {
+		switch {
+		case len(label) > 63:
+			return "", errLongLabel
+		case !isLabel(label):
 			return "", ErrName
 		}
 	}
@@ -191,7 +234,7 @@ func Name(s string) (string, error) {
 }
 
 func isLabel(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+	if s == "" || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}
 	for i := range len(s) {
@@ -214,4 +257,10 @@ func endsInNumber(s string) bool {
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // cut bounds what a message repeats.
-func cut(s string) string { return s[:min(len(s), 300)] }
+func cut(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
+}

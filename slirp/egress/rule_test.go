@@ -2,6 +2,8 @@ package egress
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -39,6 +41,9 @@ func TestParse(t *testing.T) {
 		{"[2001:db8::/32]:53/udp", "[2001:db8::/32]:53/udp"},
 		{"::ffff:192.0.2.1", "192.0.2.1"},
 		{"::/0", "::/0"},
+		{"[2001:db8::1:443]", "[2001:db8::1:443]"}, {"[2001:db8::1:443]:80", "[2001:db8::1:443]:80"}, {"2001:db8::1:443/128", "[2001:db8::1:443]"},
+		{"2001:db8::1:443", ""}, {"2001:db8::1:443/tcp", ""}, {"::1:80", ""}, {"fe80::1:2:3", ""},
+		{"2001:db8::1:fff", "2001:db8::1:fff"}, {"2001:db8:0:0:0:0:1:443", "[2001:db8::1:443]"}, {"2001:db8::", "2001:db8::"}, {"::1:65536/112", ""}, {"::1:0", "::1:0"},
 		{long, long},
 		{long + "b.c", ""},
 		{"", ""}, {".", ""}, {"*", ""}, {"*.", ""}, {"*.*", ""}, {"**.example.com", ""}, {"*example.com", ""}, {"a.*.example.com", ""},
@@ -64,6 +69,30 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: %s, want %s", test.text, r, test.want)
 		case err != nil && strings.ContainsAny(err.Error(), "\n\x00"):
 			t.Errorf("%q: the error is not one line: %s", test.text, err)
+		}
+	}
+}
+
+// What helps is said, and what is long is cut.
+func TestHints(t *testing.T) {
+	for text, want := range map[string]string{
+		"*":                             "* alone is no name; 0.0.0.0/0 and ::/0",
+		"*:443":                         "* alone is no name; 0.0.0.0/0 and ::/0",
+		"2001:db8::1:443":               "or one with a port?; [2001:db8::1]:443 for",
+		"https://example.com/a/b":       "not NAME; the name in it may be: example.com",
+		"http://example.com:80":         "not NAME; the name in it may be: example.com:80",
+		strings.Repeat("a.", 150) + "a": "...\": not a name: it has more than 253 characters; ",
+		strings.Repeat("a", 64) + ".b":  "not a name: between two dots it has more than 63 characters; ",
+		"exa mple.com":                  "not a name: labels of; ",
+	} {
+		_, err := Parse(text)
+		got, hint := fmt.Sprint(err), ""
+		if e, ok := errors.AsType[*Error](err); ok {
+			hint = e.Hint()
+		}
+		problem, helps, _ := strings.Cut(want, "; ")
+		if !strings.Contains(got, problem) || !strings.Contains(hint, helps) || len(got) > 250 {
+			t.Errorf("%q: %s; %s", text, got, hint)
 		}
 	}
 }
