@@ -53,7 +53,11 @@ func (p *planner) memberships() error {
 		if err := p.noPorts(); err != nil {
 			return err
 		}
+		if len(spec.Allow)+len(spec.Deny) > 0 {
+			return &Error{Text: "--allow, --deny: an internal network lets nothing out", Fix: "--network NAME of one that is not internal, beside it"}
+		}
 	}
+	p.finishRules()
 	asked := p.askedResolvers()
 	asked[len(asked)-1].Resolves = true
 	return nil

@@ -47,6 +47,7 @@ func (p *planner) network() error {
 		return err
 	}
 	p.Link = c
+	p.finishRules()
 	return nil
 }
 
@@ -63,14 +64,7 @@ func (p *planner) outward(c *slirp.Config) error {
 		}
 	}
 	c.Policy, c.Log = egress.Policy{Allow: p.spec.Allow, Deny: p.spec.Deny}, p.spec.NetLog
-	size := 0
-	for _, r := range slices.Concat(p.spec.Allow, p.spec.Deny) {
-		size += len(r.String()) + 1
-	}
-	if size > maxRules {
-		return &Error{Text: fmt.Sprintf("--allow, --deny: %d bytes of rules; %d is the most", size, maxRules), Fix: "*.example.com is one rule for all names below it, and 192.0.2.0/24 for all addresses in it"}
-	}
-	return nil
+	return p.rules()
 }
 
 // addresses are those of the sandbox's network, with what the user says of it.
@@ -101,37 +95,6 @@ func (p *planner) addresses() (*slirp.Config, error) {
 	}
 	c.HostLoopback = p.spec.HostLoopback
 	return &c, nil
-}
-
-// maxRules is what a message to sbx-net has room for.
-const maxRules = 48 << 10
-
-// noRules refuses what only a private network can keep.
-func (p *planner) noRules() error {
-	if p.spec.HostLoopback && p.Network != "slirp4netns" {
-		return Errorf("--network %s: it has no option host-loopback", p.Network)
-	}
-	var flag string
-	switch {
-	case len(p.spec.Allow) > 0:
-		flag = "--allow"
-	case len(p.spec.Deny) > 0:
-		flag = "--deny"
-	case p.spec.NetLog != "":
-		flag = "--net-log"
-	default:
-		return nil
-	}
-	if joins(p.Network) {
-		return Errorf("%s: with --network %s, the network is that of others, and so are its rules", flag, p.Network)
-	}
-	if p.Network == "host" {
-		return &Error{Text: flag + ": with the host's network nothing goes by way of sbx, which could hold it to a rule, or tell of it", Fix: "--network private"}
-	}
-	if isProgram(p.Network) {
-		return &Error{Text: flag + ": " + p.Network + " knows no such rules, and writes no such file", Fix: "--network private"}
-	}
-	return &Error{Text: fmt.Sprintf("%s: with --network %s nothing goes out of the sandbox", flag, p.Network), Fix: "--network private"}
 }
 
 // hasIPv6: the user says so, or the host has it; and Linux wants 1280 bytes for it (RFC 8200, 5).

@@ -100,7 +100,7 @@ func TestPinsOfAnAnswer(t *testing.T) {
 		"a question":         {ask(t, "www.example.test.", dnsmessage.TypeA), nil},
 		"cut":                {answerTo(t, &q, 7, record4(t, "www.example.test.", "192.0.2.1", 9))[:50], nil},
 	} {
-		s := &Stack{pins: newPins()}
+		s := &Stack{pins: newPins(nil)}
 		err := s.pin(&q, test.answer)
 		if (err != nil) != (test.want == nil) {
 			t.Errorf("%s: %v", what, err)
@@ -113,13 +113,13 @@ func TestPinsOfAnAnswer(t *testing.T) {
 			t.Errorf("%s: %v of %d pins, want %v", what, got, s.pins.n, test.want)
 		}
 	}
-	s := &Stack{pins: newPins()}
+	s := &Stack{pins: newPins(nil)}
 	s.pins.now = func() time.Time { return time.Unix(0, 0) }
 	s.pin(&q, answerTo(t, &q, 7, alias(t, "www.example.test.", "a.test.", 600), record4(t, "a.test.", "192.0.2.1", 7200)))
 	if end := s.pins.ends[netip.MustParseAddr("192.0.2.1")]["www.example.test"]; end != time.Unix(600, 0).Add(pinGrace) {
 		t.Errorf("it holds until %s: longer than the alias", end)
 	}
-	s = &Stack{pins: newPins()}
+	s = &Stack{pins: newPins(nil)}
 	s.pin(&q, answerTo(t, &q, 7, long...))
 	if s.pins.n > maxAliases {
 		t.Errorf("%d pins of a long chain", s.pins.n)
@@ -196,7 +196,7 @@ func FuzzAnswer(f *testing.F) {
 	q, _ := readQuery(ask(f, "a.test.", dnsmessage.TypeA))
 	f.Add(answerTo(f, &q, 7, alias(f, "a.test.", "b.test.", 9), record4(f, "b.test.", "192.0.2.1", 9)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &Stack{pins: newPins()}
+		s := &Stack{pins: newPins(nil)}
 		s.pin(&q, b)
 		for a, names := range s.pins.ends {
 			if len(names) != 1 || names["a.test"].IsZero() {

@@ -20,10 +20,18 @@ type Config struct {
 
 	Ports []Port `json:"ports,omitempty"` // published
 
+	Hosts []Host `json:"hosts,omitempty"` // names that no resolver is asked for, as the rules have them
+
 	Policy egress.Policy `json:"policy,omitzero"` // what may leave
 	Log    string        `json:"log,omitempty"`   // the file that tells of each flow; it comes open, with the order
 
 	Member *Member `json:"member,omitempty"` // of a network that others are on, too
+}
+
+// Host is a name of the sandbox's /etc/hosts.
+type Host struct {
+	Name    string     `json:"name"`
+	Address netip.Addr `json:"address"`
 }
 
 // Family is what one family of addresses needs.

@@ -21,14 +21,17 @@ const (
 
 // pins are the addresses that allowed names have led to.
 type pins struct {
-	now func() time.Time
+	now   func() time.Time
+	hosts []Host // hold always
 
 	mu   sync.Mutex
 	ends map[netip.Addr]map[string]time.Time
 	n    int
 }
 
-func newPins() *pins { return &pins{now: time.Now, ends: map[netip.Addr]map[string]time.Time{}} }
+func newPins(hosts []Host) *pins {
+	return &pins{now: time.Now, hosts: hosts, ends: map[netip.Addr]map[string]time.Time{}}
+}
 
 // add notes that name has this address. An earlier answer that holds longer still does.
 func (p *pins) add(name string, a netip.Addr, ttl time.Duration) {
@@ -90,12 +93,25 @@ func (p *pins) names(a netip.Addr) (names []string) {
 			names = append(names, name)
 		}
 	}
+	for _, h := range p.hosts {
+		if h.Address == a && !slices.Contains(names, h.Name) {
+			names = append(names, h.Name)
+		}
+	}
 	slices.SortFunc(names, strings.Compare)
 	return names
 }
 
-// addresses are those of a name.
+// addresses are those of a name. What is in /etc/hosts goes before what a resolver says.
 func (p *pins) addresses(name string) (addresses []netip.Addr) {
+	for _, h := range p.hosts {
+		if h.Name == name {
+			addresses = append(addresses, h.Address)
+		}
+	}
+	if addresses != nil {
+		return addresses
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()

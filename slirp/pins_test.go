@@ -12,7 +12,7 @@ import (
 
 func TestPins(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	p := newPins()
+	p := newPins(nil)
 	p.now = func() time.Time { return now }
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	p.add("short.test", a, 0)
@@ -44,9 +44,24 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// What /etc/hosts says is no matter of time, and goes first.
+func TestPinsOfHosts(t *testing.T) {
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	p := newPins([]Host{{"db.test", a}, {"alias.test", a}})
+	p.add("db.test", b, time.Hour)
+	p.add("db.test", a, time.Hour)
+	p.add("www.test", a, time.Hour)
+	if got := p.names(a); !reflect.DeepEqual(got, []string{"alias.test", "db.test", "www.test"}) {
+		t.Errorf("%v", got)
+	}
+	if got := p.addresses("db.test"); !reflect.DeepEqual(got, []netip.Addr{a}) {
+		t.Errorf("%v", got)
+	}
+}
+
 // A flood of answers is bounded, and what holds longest stays.
 func TestPinsAreBounded(t *testing.T) {
-	p := newPins()
+	p := newPins(nil)
 	a := netip.MustParseAddr("192.0.2.1")
 	p.add("keep.test", a, 2*time.Hour)
 	for i := range 3 * maxPins {

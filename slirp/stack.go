@@ -113,7 +113,7 @@ var silent = sync.OnceFunc(func() {
 // New makes a stack; Serve connects it. It uses the net namespace of the calling process.
 func New(c Config) (*Stack, error) {
 	silent()
-	s := &Stack{config: c, reach: newReach(), pins: newPins()}
+	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts)}
 	s.receive = maxReceive
 	for _, l := range []struct {
 		*limit
