@@ -5,8 +5,8 @@ package slirp
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -14,10 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confine takes from the process much of what it has no need of, for the day when what a sandbox
-// sends should ever lead it astray: to open any file but those that tell of resolvers, and the calls that
-// execute, or look into other processes. It can still connect to sockets in the file system, change
-// modes, and clone into new namespaces. no_new_privs is set already.
+// confine takes from the process what it has no need of, for the day when what a sandbox sends
+// should ever lead it astray: any file but those that tell of resolvers, sockets but for networks, and the calls that
+// make or change processes, or change what a file is. It keeps the host's network as it is, what the log,
+// stderr and the control socket lead to, and what stat(2) tells; and where the kernel has no landlock, it may
+// read and write the caller's files. no_new_privs is set already.
 func confine(live int) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
@@ -116,34 +117,119 @@ func allow(rules, dir int, access uint64) error {
 
 // denied are the calls that a network has no use for and an intruder has.
 func denied() []uint32 {
-	return []uint32{
+	return append(deniedHere(),
 		unix.SYS_EXECVE, unix.SYS_EXECVEAT, unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_KCMP,
-		unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_GETFD, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_KILL, unix.SYS_TKILL, unix.SYS_RT_SIGQUEUEINFO,
+		unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_GETFD, unix.SYS_PIDFD_SEND_SIGNAL,
+		unix.SYS_KILL, unix.SYS_TKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO,
+		unix.SYS_SETPRIORITY, unix.SYS_SCHED_SETAFFINITY, unix.SYS_SCHED_SETPARAM, unix.SYS_SCHED_SETSCHEDULER, unix.SYS_SCHED_SETATTR, unix.SYS_IOPRIO_SET,
+		unix.SYS_MIGRATE_PAGES, unix.SYS_MOVE_PAGES, unix.SYS_PROCESS_MADVISE, unix.SYS_PROCESS_MRELEASE,
 		unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_CHROOT, unix.SYS_PIVOT_ROOT,
 		unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_FSOPEN, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
 		unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD, unix.SYS_IO_URING_SETUP, unix.SYS_MEMFD_CREATE,
 		unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL, unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_OPEN_BY_HANDLE_AT,
+		unix.SYS_SHMGET, unix.SYS_SHMAT, unix.SYS_SHMCTL, unix.SYS_SEMGET, unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP, unix.SYS_SEMCTL,
+		unix.SYS_MSGGET, unix.SYS_MSGSND, unix.SYS_MSGRCV, unix.SYS_MSGCTL, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
 		unix.SYS_SETUID, unix.SYS_SETRESUID, unix.SYS_SETREUID, unix.SYS_CAPSET, unix.SYS_PERSONALITY,
+		// What landlock(7) does not know of.
+		unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT,
+		unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR, unix.SYS_REMOVEXATTR, unix.SYS_LREMOVEXATTR, unix.SYS_FREMOVEXATTR,
+		unix.SYS_UTIMENSAT, unix.SYS_TRUNCATE,
+	)
+}
+
+// lastKnown is the last call of which this list knows what it is for. Those that came later are none
+// at all, which is what the Go runtime meets on a kernel that is older than it.
+const lastKnown = unix.SYS_FUTEX_REQUEUE
+
+func refuse() bpf.Instruction {
+	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
+}
+func absent() bpf.Instruction {
+	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}
+}
+func accept() bpf.Instruction { return bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW} }
+
+// argument loads one, as the kernel takes those that are an int: the half that is last, on processors
+// that have the least byte first.
+func argument(n uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: 16 + 8*n, Size: 4} }
+
+// rule says of a call, by its arguments, whether it is made. Each way through ends.
+type rule struct {
+	nr   uint32
+	body []bpf.Instruction
+}
+
+// either is a rule by which an argument must be one of values, or else must not.
+func either(nr uint32, arg uint32, allowed bool, values ...uint32) rule {
+	in, out := refuse(), accept()
+	if allowed {
+		in, out = accept(), refuse()
+	}
+	body := []bpf.Instruction{argument(arg)}
+	for _, v := range values {
+		body = append(body, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1}, in)
+	}
+	return rule{nr, append(body, out)}
+}
+
+// judged are the calls of which a network needs some.
+func judged() []rule {
+	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+	return []rule{
+		// Threads, and no processes.
+		{unix.SYS_CLONE, []bpf.Instruction{
+			argument(0),
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: namespaces, SkipTrue: 1},
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.CLONE_THREAD, SkipTrue: 1},
+			refuse(), accept(),
+		}},
+		{unix.SYS_CLONE3, []bpf.Instruction{absent()}}, // its flags are in memory, where no filter sees them
+		// IP, but not by raw sockets, which root of a user namespace may have; and what asks for routes.
+		{unix.SYS_SOCKET, []bpf.Instruction{
+			argument(0),
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_NETLINK, SkipTrue: 4},
+			argument(2), bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NETLINK_ROUTE, SkipTrue: 1},
+			refuse(), accept(),
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET, SkipTrue: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET6, SkipTrue: 1},
+			refuse(),
+			argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SOCK_RAW, SkipTrue: 1},
+			refuse(), accept(),
+		}},
+		// For closeLater. Of datagrams, a pair's ends can be connected to whatever listens in the file system.
+		either(unix.SYS_SOCKETPAIR, 1, true, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC),
+		// The runtime interrupts its own threads so.
+		either(unix.SYS_TGKILL, 0, true, uint32(os.Getpid())),
+		either(unix.SYS_PRLIMIT64, 0, true, 0, uint32(os.Getpid())),
+		// A signal for another process comes with what can be read, too.
+		either(unix.SYS_FCNTL, 1, false, unix.F_SETOWN, unix.F_SETOWN_EX, unix.F_SETSIG),
+		either(unix.SYS_IOCTL, 1, false, unix.SIOCSPGRP, fioSetOwn, unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSCTTY),
 	}
 }
+
+const fioSetOwn = 0x8901 // asm-generic/sockios.h
 
 // keepFromCalls answers EPERM to denied, and to calls of another architecture, in every thread.
 func keepFromCalls() error {
 	const number, architecture = 0, 4 // offsets in struct seccomp_data
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: architecture, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch(), SkipTrue: 1},
-		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
+		refuse(),
 		bpf.LoadAbsolute{Off: number, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 0x40000000, SkipTrue: 1}, // above are x32's
-		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		refuse(),
+		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: lastKnown, SkipTrue: 1},
+		absent(),
 	}
 	for _, nr := range denied() {
-		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: 1},
-			bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)})
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: 1}, refuse())
 	}
-	raw, err := bpf.Assemble(append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}))
+	for _, r := range judged() {
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.nr, SkipTrue: uint8(len(r.body))})
+		program = append(program, r.body...)
+	}
+	raw, err := bpf.Assemble(append(program, accept()))
 	if err != nil {
 		return err
 	}
@@ -162,11 +248,4 @@ func keepFromCalls() error {
 		return fmt.Errorf("thread %d cannot have it", thread)
 	}
 	return nil
-}
-
-func auditArch() uint32 {
-	if runtime.GOARCH == "arm64" {
-		return unix.AUDIT_ARCH_AARCH64
-	}
-	return unix.AUDIT_ARCH_X86_64
 }

@@ -15,7 +15,7 @@ import (
 // gets the other's descriptor, and fd, as a message (unix_gc, net/unix/garbage.c). Before Linux
 // 6.10 that, too, works in the process that closes, and only the time is lost.
 func closeLater(fd int) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socketpair: %w", err)
 	}
