@@ -35,7 +35,7 @@ func tryJoin(m *Membership, log *os.File) (*network, error) {
 		return nil, err
 	}
 	n := &network{control: control, ended: make(chan struct{}), logs: log != nil}
-	err = slirp.Send(control, slirp.Order{Config: &m.Link, Program: slirp.Program()}, log)
+	err = slirp.Send(control, slirp.Order{Config: &m.Link, Program: slirp.Program(), Net: slirp.Net()}, log)
 	if err == nil {
 		_, err = n.ready()
 	}

@@ -28,6 +28,7 @@ type Order struct {
 	Config  *Config `json:"config,omitempty"`
 	Sockets bool    `json:"sockets,omitempty"`
 	Program string  `json:"program,omitempty"` // who asks, where that may be another sbx: Program
+	Net     string  `json:"net,omitempty"`     // and where it may be in another net namespace: Net
 }
 
 // Program tells one build of sbx from another: what they say to each other may differ.
@@ -37,6 +38,15 @@ func Program() string {
 		return ""
 	}
 	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim)
+}
+
+// Net tells one net namespace from another: the calling process's.
+func Net() string {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/net", &st) != nil {
+		return ""
+	}
+	return fmt.Sprint(st.Dev, st.Ino)
 }
 
 // Reply is what sbx-net says: once, to its Config, and later only warnings.

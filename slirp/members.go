@@ -24,6 +24,7 @@ type hall struct {
 	listener int
 	live     int
 	program  string
+	net      string
 	sw       *Switch
 
 	mu    sync.Mutex
@@ -35,11 +36,10 @@ func serveMembers() error {
 	for _, fd := range []int{ControlFD, LiveFD} {
 		unix.CloseOnExec(fd)
 	}
-	program := Program() // while files can be looked at
+	h := &hall{listener: ControlFD, live: LiveFD, program: Program(), net: Net(), sw: NewSwitch(), left: make(chan struct{}, 1)}
 	if err := confine(LiveFD); err != nil {
 		return err // whoever waits for an answer sees the end of this process
 	}
-	h := &hall{listener: ControlFD, live: LiveFD, program: program, sw: NewSwitch(), left: make(chan struct{}, 1)}
 	return h.serve()
 }
 
@@ -145,8 +145,12 @@ func (h *hall) member(control *os.File) {
 		return
 	}
 	control.SetReadDeadline(time.Time{})
-	if first.Program != h.program {
+	switch {
+	case first.Program != h.program:
 		Send(control, Reply{Failure: "another version of sbx serves it", Fix: "end the sandboxes on network " + first.Config.Member.Network + " first"}, nil)
+		return
+	case first.Net != h.net:
+		Send(control, Reply{Failure: "the sandboxes on it are in another net namespace, by whose network all of it goes", Fix: "start this one where they were started, or on a network that nobody is on"}, nil)
 		return
 	}
 	p, err := h.join(*first.Config)
