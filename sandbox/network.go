@@ -24,7 +24,8 @@ type network struct {
 	ports   []uint16      // and has returned these
 	linked  atomic.Bool   // it has served the sandbox
 	stopped atomic.Bool   // its end is wanted
-	ended   chan struct{} // closed when wait has returned
+	watched bool          // wait has been called, or is about to be
+	ended   chan struct{} // closed when it has returned
 	err     error         // what it returned
 	logs    bool          // it has something to write at its end
 }
@@ -36,15 +37,21 @@ func (p *Plan) openNetLog() (*os.File, error) {
 	if len(links) == 0 || links[0].Log == "" {
 		return nil, nil
 	}
-	f, err := os.OpenFile(links[0].Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	name := links[0].Log
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600) // a pipe is waited for by no one
+	if errors.Is(err, unix.ENXIO) {
+		if st, statErr := os.Stat(name); statErr == nil && st.Mode()&os.ModeNamedPipe != 0 {
+			return nil, &Error{Text: "--net-log: open " + name + ": nobody reads it", Fix: "start who does first: cat " + name}
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--net-log: %w", err)
 	}
 	return f, nil
 }
 
-// startNetwork starts sbx-net, in the namespaces of this process. It dies with the calling
-// thread, or when close closes its control socket. The log, if any, stays the caller's to close.
+// startNetwork starts sbx-net, in the namespaces of this process. It ends with its control socket;
+// without a log it dies with the calling thread, too. The log, if any, stays the caller's to close.
 func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -54,17 +61,20 @@ func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net"), ended: make(chan struct{}), logs: log != nil}
 	defer unix.Close(pair[1])
 	p := new(userns.Program)
-	p.Do("die with sbx", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	if log == nil { // else there are lines to write
+		p.Do("die with sbx", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	}
 	p.Do("new session", unix.SYS_SETSID) // what is typed is not for it
 	p.Do("no new privileges", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	p.Files([]int{userns.DevNull, userns.DevNull, 2, pair[1]})
 	if err := p.Exec([]string{"/proc/self/exe"}, []string{"sbx-net"}, []string{"GOMAXPROCS=1"}); err != nil {
 		return nil, err
 	}
-	if n.process, err = p.Spawn(0); err == nil {
-		err = slirp.Send(n.control, slirp.Order{Config: c}, log)
+	if n.process, err = p.Spawn(0); err != nil {
+		n.control.Close()
+		return nil, err
 	}
-	if err != nil {
+	if err := slirp.Send(n.control, slirp.Order{Config: c}, log); err != nil {
 		n.close()
 		return nil, err
 	}
@@ -139,8 +149,10 @@ func (n *network) connect(fds []int) error {
 func (n *network) stop() {
 	n.stopped.Store(true)
 	switch {
-	case n.process == nil || n.logs:
-		n.shutdown()
+	case n.logs:
+		n.shutdown(unix.SHUT_WR) // its own end follows, when all is written
+	case n.process == nil:
+		n.shutdown(unix.SHUT_RDWR)
 	default:
 		n.kill()
 	}
@@ -149,38 +161,35 @@ func (n *network) stop() {
 func (n *network) kill() { unix.PidfdSendSignal(n.process.PidFD, unix.SIGKILL, nil, 0) }
 
 // shutdown lets it end of itself.
-func (n *network) shutdown() {
+func (n *network) shutdown(how int) {
 	if raw, err := n.control.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+		raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), how) })
 	}
 }
 
 // lastLines is how long sbx-net may take to tell its log of what was still open.
-const lastLines = 3 * time.Second
+const lastLines = slirp.LastLines + time.Second
 
 func (n *network) close() {
 	n.stop()
+	if n.logs {
+		n.awaitEnd(lastLines)
+	}
 	if n.process != nil {
-		if n.logs {
-			n.awaitEnd(lastLines)
-			n.kill()
-		}
+		n.kill()
 		n.process.Wait()
 		unix.Close(n.process.PidFD)
-	} else if n.logs {
-		select {
-		case <-n.ended:
-		case <-time.After(lastLines):
-		}
 	}
 	n.control.Close()
 }
 
+// awaitEnd waits for the end of the control socket.
 func (n *network) awaitEnd(limit time.Duration) {
-	ended := []unix.PollFd{{Fd: int32(n.process.PidFD), Events: unix.POLLIN}}
-	for end := time.Now().Add(limit); time.Now().Before(end); {
-		if _, err := unix.Poll(ended, int(time.Until(end).Milliseconds())+1); err != unix.EINTR {
-			return
-		}
+	if !n.watched { // the sandbox was not to be
+		go n.wait(func(string) {})
+	}
+	select {
+	case <-n.ended:
+	case <-time.After(limit):
 	}
 }

@@ -139,6 +139,7 @@ func (pa *parent) watchNetworks() {
 		if pa.p.Link == nil {
 			text = "the sandbox is not on network " + pa.p.Networks[i].Link.Member.Network + " any more: "
 		}
+		n.watched = true
 		go pa.watchNetwork(n, text)
 	}
 }

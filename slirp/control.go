@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,6 +59,10 @@ type Reply struct {
 
 	Ports []uint16 `json:"ports,omitempty"` // that the kernel chose; see Chosen
 }
+
+// LastLines is how long the end of a network may take for the last lines of its log: that may be a pipe
+// which nobody reads.
+const LastLines = 2 * time.Second
 
 const maxMessage = 64 << 10
 

@@ -141,6 +141,7 @@ func (h *hall) member(control *os.File) {
 	control.SetReadDeadline(time.Now().Add(joinTime))
 	var first Order
 	log, err := Receive(control, &first)
+	defer log.Close() // nil, too
 	if err != nil || first.Config == nil || first.Config.Member == nil {
 		return
 	}
@@ -153,27 +154,28 @@ func (h *hall) member(control *os.File) {
 		Send(control, Reply{Failure: "the sandboxes on it are in another net namespace, by whose network all of it goes", Fix: "start this one where they were started, or on a network that nobody is on"}, nil)
 		return
 	}
-	p, err := h.join(*first.Config)
-	if err != nil {
-		Send(control, Reply{Failure: err.Error()}, nil)
-		return
-	}
-	defer p.leave()
 	s, err := New(*first.Config)
-	if err == nil {
-		s.peers = h.sw
-		err = s.attach(newGateway(p))
-	}
 	if err != nil {
 		Send(control, Reply{Failure: err.Error()}, nil)
 		return
 	}
 	defer s.destroy()
-	if log != nil {
-		s.LogTo(log)
+	p, err := h.join(*first.Config)
+	if err != nil {
+		Send(control, Reply{Failure: err.Error()}, nil)
+		return
+	}
+	defer p.leave() // before the rest, of which the log takes its time
+	s.peers = h.sw
+	if err := s.attach(newGateway(p)); err != nil {
+		Send(control, Reply{Failure: err.Error()}, nil)
+		return
 	}
 	p.warn = func(text string) { Send(control, Reply{Warning: text}, nil) }
 	s.WarnTo(p.warn)
+	if log != nil {
+		s.LogTo(log)
+	}
 	chosen, err := s.Publish()
 	if err != nil {
 		Send(control, failed(err), nil)

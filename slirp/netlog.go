@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	maxLines  = 4096            // that wait to be written; beyond, they are counted
-	maxLogged = 255             // bytes of a name
-	flushTime = 2 * time.Second // for the last lines: the file may be a pipe that nobody reads
+	maxLines  = 4096 // that wait to be written; beyond, they are counted
+	maxLogged = 255  // bytes of a name
 )
 
 // netLog writes a line of JSON for each flow, and for each question of DNS. A nil one writes nothing.
 type netLog struct {
 	file  *os.File
 	name  string
+	warn  func(string) // nil is nobody
 	lines chan []byte
 	done  chan struct{}
 	lost  atomic.Int64
@@ -56,8 +56,8 @@ type record struct {
 	Lines     int64   `json:"lines,omitempty"`
 }
 
-func newNetLog(f *os.File, name string) *netLog {
-	l := &netLog{file: f, name: name, lines: make(chan []byte, maxLines), done: make(chan struct{}), open: map[*flow]struct{}{}}
+func newNetLog(f *os.File, name string, warn func(string)) *netLog {
+	l := &netLog{file: f, name: name, warn: warn, lines: make(chan []byte, maxLines), done: make(chan struct{}), open: map[*flow]struct{}{}}
 	go l.write()
 	return l
 }
@@ -186,19 +186,15 @@ func plain(s string) string {
 	return b.String()
 }
 
+// write writes the lines as they come, and in the end those of flows that were open.
 func (l *netLog) write() {
 	defer close(l.done)
-	told := false
+	defer l.file.Close()
+	var failed error
 	write := func(line []byte) {
-		if n := l.lost.Swap(0); n > 0 {
-			line = append(lineOf(&record{Time: timeText(time.Now()), Event: "lost", Lines: n}), line...)
-		}
-		if _, err := l.file.Write(line); err != nil && !told {
-			told = true
-			if path, ok := errors.AsType[*fs.PathError](err); ok {
-				err = path.Err
-			}
-			fmt.Fprintf(os.Stderr, "sbx: --net-log: write %q: %v\n", l.name, err)
+		if err := l.writeLine(line); err != nil && failed == nil {
+			failed = err
+			l.tell(err)
 		}
 	}
 	for line := range l.lines {
@@ -213,7 +209,37 @@ func (l *netLog) write() {
 	if l.lost.Load() > 0 {
 		write(nil)
 	}
-	l.file.Close()
+	if n := l.lost.Load(); n > 0 && errors.Is(failed, os.ErrClosed) && l.warn != nil {
+		l.warn(fmt.Sprintf("--net-log: %d lines are lost: nobody takes them", n))
+	}
+}
+
+// writeLine writes one, and before it how many are lost. If it fails, that is one more.
+func (l *netLog) writeLine(line []byte) error {
+	lost, text := l.lost.Swap(0), line
+	if lost > 0 {
+		text = append(lineOf(&record{Time: timeText(time.Now()), Event: "lost", Lines: lost}), line...)
+	}
+	_, err := l.file.Write(text)
+	if err == nil {
+		return nil
+	}
+	if line != nil {
+		lost++
+	}
+	l.lost.Add(lost)
+	return err
+}
+
+// tell tells why lines cannot be written; that close has given up, write does.
+func (l *netLog) tell(err error) {
+	if l.warn == nil || errors.Is(err, os.ErrClosed) {
+		return
+	}
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	l.warn("--net-log: " + (&fs.PathError{Op: "write", Path: l.name, Err: err}).Error())
 }
 
 // close writes what there is, and the flows that are still open as far as they have come.
@@ -234,6 +260,12 @@ func (l *netLog) close() {
 	l.mu.Unlock()
 	select {
 	case <-l.done:
-	case <-time.After(flushTime):
+		return
+	case <-time.After(LastLines):
+	}
+	l.file.Close() // whoever writes to a pipe that nobody reads gives up
+	select {
+	case <-l.done:
+	case <-time.After(100 * time.Millisecond): // the file may be one that cannot be interrupted
 	}
 }

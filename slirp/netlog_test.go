@@ -42,7 +42,7 @@ func logFile(t *testing.T) (*os.File, func() []record) {
 func TestNetLogIsWhole(t *testing.T) {
 	const flows = 2000
 	f, read := logFile(t)
-	l := newNetLog(f, "log")
+	l := newNetLog(f, "log", nil)
 	dst := netip.MustParseAddrPort("192.0.2.1:80")
 	var all sync.WaitGroup
 	for i := range flows {
@@ -80,7 +80,7 @@ func TestNetLogIsWhole(t *testing.T) {
 // Names are anything; a line stays one, of ASCII, and short.
 func TestNetLogOfHostileNames(t *testing.T) {
 	f, read := logFile(t)
-	l := newNetLog(f, "log")
+	l := newNetLog(f, "log", nil)
 	for _, name := range []string{"a\nb", "\x1b[31m", "\xff\xc2\x9b", `"},{"x":"`, strings.Repeat("\x00", 1000)} {
 		one := l.begin("udp", netip.AddrPort{})
 		one.note(func(r *record) { r.Name = name })
@@ -104,7 +104,7 @@ func TestNetLogThatNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	l := newNetLog(w, "pipe")
+	l := newNetLog(w, "pipe", nil)
 	start := time.Now()
 	for range 3 * maxLines {
 		l.begin("tcp", netip.MustParseAddrPort("192.0.2.1:80")).end()
@@ -121,5 +121,50 @@ func TestNetLogThatNobodyReads(t *testing.T) {
 	w.Close()
 	if !bytes.Contains(<-text, []byte(`"event":"lost"`)) {
 		t.Error("the log does not tell of what is lost")
+	}
+}
+
+// A pipe that nobody reads to the end keeps no goroutine, and the user is told.
+func TestNetLogIsGivenUp(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	told := make(chan string, 2)
+	l := newNetLog(w, "pipe", func(text string) { told <- text })
+	for range 1000 {
+		l.begin("tcp", netip.MustParseAddrPort("192.0.2.1:80")).end()
+	}
+	l.close()
+	select {
+	case <-l.done:
+	default:
+		t.Error("it still writes")
+	}
+	select {
+	case text := <-told:
+		if !strings.HasSuffix(text, "lines are lost: nobody takes them") {
+			t.Error(text)
+		}
+	default:
+		t.Error("nobody is told")
+	}
+}
+
+// That a disk is full is told of once; when there is room again the log says how much is missing.
+func TestNetLogOnAFullDisk(t *testing.T) {
+	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	l := newNetLog(f, "log", func(text string) { told = append(told, text) })
+	for range 10 {
+		l.begin("tcp", netip.MustParseAddrPort("192.0.2.1:80")).end()
+	}
+	l.close()
+	if len(told) != 1 || told[0] != "--net-log: write log: no space left on device" || l.lost.Load() != 10 {
+		t.Errorf("%q, %d lost", told, l.lost.Load())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,11 +41,14 @@ func serve(control *os.File) error {
 	if err != nil {
 		return Send(control, Reply{Failure: err.Error()}, nil)
 	}
-	defer s.Close()
+	defer func() {
+		time.AfterFunc(LastLines+time.Second, func() { os.Exit(0) }) // with a log, nobody kills this process
+		s.Close()
+	}()
+	s.WarnTo(func(text string) { Send(control, Reply{Warning: text}, nil) })
 	if log != nil {
 		s.LogTo(log)
 	}
-	s.WarnTo(func(text string) { Send(control, Reply{Warning: text}, nil) })
 	chosen, err := s.Publish()
 	if err != nil {
 		return Send(control, failed(err), nil)

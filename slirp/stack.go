@@ -239,12 +239,12 @@ func mask(p netip.Prefix) []byte {
 	return bytes
 }
 
-// WarnTo has f told when something is refused for want of room, once for each kind. It is called
-// before Serve.
+// WarnTo has f told when something is refused for want of room, once for each kind, and what becomes of
+// the log. It is called before LogTo and Serve.
 func (s *Stack) WarnTo(f func(string)) { s.warn = f }
 
 // LogTo writes a line to f for each flow and each question, from now on. It takes f over.
-func (s *Stack) LogTo(f *os.File) { s.log = newNetLog(f, s.config.Log) }
+func (s *Stack) LogTo(f *os.File) { s.log = newNetLog(f, s.config.Log, s.warn) }
 
 // Close ends every flow. It does not wait for them, but their lines are in the log then.
 func (s *Stack) Close() {
@@ -255,8 +255,9 @@ func (s *Stack) Close() {
 
 // destroy is Close for a process that goes on: nothing of the stack is left, in a while.
 func (s *Stack) destroy() {
+	s.cancel()
+	s.published.close() // whatever time the log takes
 	s.Close()
-	s.published.close()
 	if m := s.sockets; m != nil {
 		go func() {
 			m.mu.Lock() // who waits for a socket has one, or sees the end of the sandbox
