@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -40,9 +41,12 @@ type netLog struct {
 // record is a line of the log.
 type record struct {
 	Time      string  `json:"time"`
-	Event     string  `json:"event"`          // flow, dns, lost
-	Name      string  `json:"name,omitempty"` // asked for, or that the flow goes by
-	Type      string  `json:"type,omitempty"` // of a question
+	Event     string  `json:"event"`               // flow, dns, lost
+	Direction string  `json:"direction,omitempty"` // in: of a client of a published port, whose address and port these are
+	Published string  `json:"published,omitempty"` // that address and port of the host's
+	Inside    uint16  `json:"inside,omitempty"`    // and the port that it leads to
+	Name      string  `json:"name,omitempty"`      // asked for, or that the flow goes by
+	Type      string  `json:"type,omitempty"`      // of a question
 	Address   string  `json:"address,omitempty"`
 	Port      uint16  `json:"port,omitempty"`
 	Protocol  string  `json:"protocol,omitempty"`
@@ -84,6 +88,15 @@ func (l *netLog) begin(protocol string, dst netip.AddrPort) *flow {
 	if !l.closed {
 		l.open[f] = struct{}{}
 	}
+	return f
+}
+
+// arrive begins a flow of a client's to a published port, which no rule is about.
+func (l *netLog) arrive(protocol string, client netip.AddrPort, published net.Addr, inside uint16) *flow {
+	f := l.begin(protocol, netip.AddrPortFrom(client.Addr().Unmap(), client.Port()))
+	f.note(func(r *record) {
+		r.Verdict, r.Direction, r.Published, r.Inside = "allowed", "in", published.String(), inside
+	})
 	return f
 }
 

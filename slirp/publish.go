@@ -163,25 +163,35 @@ func (s *Stack) acceptTCP(t tcpPort) {
 		case err != nil:
 			time.Sleep(50 * time.Millisecond)
 		case !s.clients.take():
+			s.arriveTCP(client, t).refuse(errTooMany)
 			reset(client)
 		default:
 			go func() {
 				defer s.clients.give()
-				s.serveClient(client, t.inside)
+				s.serveClient(client, t)
 			}()
 		}
 	}
 }
 
+func (s *Stack) arriveTCP(client *net.TCPConn, t tcpPort) *flow {
+	return s.log.arrive("tcp", clientTCP(client), t.listener.Addr(), t.inside)
+}
+
+func clientTCP(c *net.TCPConn) netip.AddrPort { return c.RemoteAddr().(*net.TCPAddr).AddrPort() }
+
 // serveClient connects a client to the server in the sandbox, or gives it the RST that it would
 // have had from there.
-func (s *Stack) serveClient(client *net.TCPConn, inside uint16) {
-	server, err := s.dialInside(client.RemoteAddr().(*net.TCPAddr).AddrPort(), inside)
+func (s *Stack) serveClient(client *net.TCPConn, t tcpPort) {
+	f := s.arriveTCP(client, t)
+	defer f.end()
+	server, err := s.dialInside(clientTCP(client), t.inside)
 	if err != nil {
+		f.fail(err)
 		reset(client)
 		return
 	}
-	s.join(client, server)
+	s.join(f, client, server)
 }
 
 func reset(c *net.TCPConn) {
@@ -327,19 +337,19 @@ func connect(f *os.File, server unix.Sockaddr) error {
 
 // join copies both ways until both have ended. One end's FIN becomes the other's, and so does
 // a RST.
-func (s *Stack) join(client, server *net.TCPConn) {
+func (s *Stack) join(f *flow, client, server *net.TCPConn) {
 	stop := context.AfterFunc(s.ctx, func() { client.Close(); server.Close() })
 	defer stop()
 	var both sync.WaitGroup
-	both.Go(func() { pass(client, server) })
-	pass(server, client)
+	both.Go(func() { pass(client, server, f.addReceived) })
+	pass(server, client, f.addSent)
 	both.Wait()
 	client.Close()
 	server.Close()
 }
 
-func pass(from, to *net.TCPConn) {
-	if err := copyStream(from, to); err != nil {
+func pass(from, to *net.TCPConn, passed func(bytes int)) {
+	if err := copyStream(from, to, passed); err != nil {
 		reset(to)
 		reset(from)
 		return
@@ -354,7 +364,7 @@ var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
 // copyStream ends with the FIN of from. A connection that stands still holds no buffer: what to has
 // no room for stays where it is.
-func copyStream(from, to *net.TCPConn) error {
+func copyStream(from, to *net.TCPConn, passed func(bytes int)) error {
 	source, err := from.SyscallConn()
 	if err != nil {
 		return err
@@ -374,26 +384,27 @@ func copyStream(from, to *net.TCPConn) error {
 			return err
 		}
 		err = sink.Write(func(out uintptr) bool {
-			err := source.Control(func(in uintptr) { failed = move(int(in), int(out)) })
+			err := source.Control(func(in uintptr) { n, failed = move(int(in), int(out)) })
 			failed = cmp.Or(failed, err)
 			return failed != unix.EAGAIN
 		})
 		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
+		passed(n)
 	}
 }
 
 // move writes what waits at one socket to another, as much as that takes, and takes it off the first.
-func move(in, out int) error {
+func move(in, out int) (int, error) {
 	b := buffers.Get().(*[copySize]byte)
 	defer buffers.Put(b)
 	n, err := peek(in, b[:])
 	if err != nil || n == 0 {
-		return err
+		return 0, err
 	}
 	if n, err = writev(out, [][]byte{b[:n]}); err != nil {
-		return err
+		return 0, err
 	}
-	return discard(in, n)
+	return n, discard(in, n)
 }

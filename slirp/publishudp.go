@@ -40,9 +40,19 @@ type udpClient struct {
 
 // udpFlow is a client's way into the sandbox.
 type udpFlow struct {
+	log     *flow
+	answers *udpAnswers
+	idle    *time.Timer
+
+	mu     sync.Mutex
 	inside io.WriteCloser
-	idle   *time.Timer
+	ways   []arrival // that are left, should this one lead to nobody, until there is an answer
+	last   []byte    // datagram, which would be lost with this way
+	over   bool
 }
+
+// maxLast is the longest datagram that is sent again by another way.
+const maxLast = 2 << 10
 
 func newUDPPort(conn *net.UDPConn, p Port) (*udpPort, error) {
 	raw, err := conn.SyscallConn()
@@ -119,60 +129,167 @@ func (s *Stack) fromClient(u *udpPort, c udpClient, b []byte) {
 		}
 	}
 	f.idle.Reset(udpIdle)
-	f.inside.Write(b)
+	f.send(b)
 }
 
 // newUDPFlow begins a flow; it ends when it has been idle for its time, or when the sandbox says
 // that nobody listens.
 func (s *Stack) newUDPFlow(u *udpPort, c udpClient) *udpFlow {
+	f := &udpFlow{
+		log:     s.log.arrive("udp", c.remote, u.conn.LocalAddr(), u.inside),
+		answers: &udpAnswers{u.conn, c.remote, c.control()},
+		ways:    s.arrivals(c.remote, u.inside),
+	}
 	if !s.udpClients.take() {
+		f.log.refuse(errTooMany)
 		return nil
 	}
-	way := s.arrivals(c.remote, u.inside)[0]
-	answers := &udpAnswers{u.conn, c.remote, c.control()}
-	f := new(udpFlow)
-	touch := func() { f.idle.Reset(udpIdle) }
-	var serve func()
-	if way.source.Addr().IsLoopback() {
-		conn, err := s.sockets.dialUDP(way)
-		if err != nil {
-			s.udpClients.give()
-			return nil
-		}
-		f.inside = conn
-		serve = func() {
-			eachDatagram(conn, func(b []byte, err error) {
-				if err == nil {
-					touch()
-					answers.Write(b)
-				}
-			})
-		}
-	} else {
-		e, err := s.dialStackUDP(way)
-		if err != nil {
-			s.udpClients.give()
-			return nil
-		}
-		f.inside = stackDatagrams{e}
-		serve = func() { e.copyDatagramsTo(answers, touch, func() {}) }
+	f.idle = time.AfterFunc(udpIdle, f.close)
+	serve, err := s.enter(f)
+	if err != nil {
+		s.udpClients.give()
+		f.idle.Stop()
+		f.log.fail(err)
+		f.log.end()
+		return nil
 	}
-	f.idle = time.AfterFunc(udpIdle, func() { f.inside.Close() })
 	u.mu.Lock()
 	u.flows[c] = f
 	u.mu.Unlock()
-	stop := context.AfterFunc(s.ctx, func() { f.inside.Close() })
+	stop := context.AfterFunc(s.ctx, f.close)
 	go func() {
-		serve()
+		for ; err == nil; serve, err = s.enter(f) {
+			serve()
+		}
 		u.mu.Lock()
 		delete(u.flows, c)
 		u.mu.Unlock()
 		stop()
 		f.idle.Stop()
-		f.inside.Close()
+		f.close()
 		s.udpClients.give()
+		f.log.end()
 	}()
 	return f
+}
+
+var errNoWay = errors.New("nobody listens")
+
+// enter takes the next way that there is. The result serves it, until it leads nowhere, or the
+// flow is closed.
+func (s *Stack) enter(f *udpFlow) (serve func(), err error) {
+	err = errNoWay
+	for {
+		way, ok := f.next()
+		if !ok {
+			return nil, err
+		}
+		var inside io.WriteCloser
+		if inside, serve, err = s.udpWay(f, way); err == nil {
+			f.take(inside)
+			return serve, nil
+		}
+	}
+}
+
+func (s *Stack) udpWay(f *udpFlow, way arrival) (inside io.WriteCloser, serve func(), err error) {
+	if !way.source.Addr().IsLoopback() {
+		e, err := s.dialStackUDP(way)
+		if err != nil {
+			return nil, nil, err
+		}
+		e.flow = f.log
+		return stackDatagrams{e}, func() { e.copyDatagramsTo(f.answers, f.answered, func() {}) }, nil
+	}
+	conn, err := s.sockets.dialUDP(way)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func() {
+		eachDatagram(conn, func(b []byte, err error) {
+			switch {
+			case err == nil:
+				f.answered()
+				f.answers.Write(b)
+				f.log.addSent(len(b))
+			case err == unix.ECONNREFUSED:
+				f.refused()
+			}
+		})
+	}, nil
+}
+
+func (f *udpFlow) next() (way arrival, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over || len(f.ways) == 0 {
+		return arrival{}, false
+	}
+	way, f.ways = f.ways[0], f.ways[1:]
+	return way, true
+}
+
+// take takes a new way in the place of the one before.
+func (f *udpFlow) take(inside io.WriteCloser) {
+	f.mu.Lock()
+	before, over := f.inside, f.over
+	f.inside = inside
+	if !over && f.last != nil {
+		inside.Write(f.last)
+	}
+	f.mu.Unlock()
+	if before != nil {
+		before.Close()
+	}
+	if over {
+		inside.Close()
+	}
+}
+
+// send sends a datagram, and keeps it as long as it might be sent in vain.
+func (f *udpFlow) send(b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log.addReceived(len(b))
+	if len(f.ways) > 0 && len(b) <= maxLast {
+		f.last = append(f.last[:0], b...)
+	}
+	if _, err := f.inside.Write(b); errors.Is(err, unix.ECONNREFUSED) { // by what was sent before
+		f.giveUp()
+	}
+}
+
+// answered: somebody listens there.
+func (f *udpFlow) answered() {
+	f.idle.Reset(udpIdle)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ways, f.last = nil, nil
+}
+
+// refused: nobody does.
+func (f *udpFlow) refused() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.giveUp()
+}
+
+// giveUp ends a way if there is another one. It does not close it: that waits for whoever reads,
+// who waits for us.
+func (f *udpFlow) giveUp() {
+	if conn, ok := f.inside.(*net.UDPConn); ok && len(f.ways) > 0 {
+		conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (f *udpFlow) close() {
+	f.mu.Lock()
+	f.over = true
+	inside := f.inside
+	f.mu.Unlock()
+	if inside != nil {
+		inside.Close()
+	}
 }
 
 // dialStackUDP sends from the client's address by way of eth0, as if the client were beyond the
