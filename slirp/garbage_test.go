@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +62,10 @@ func garbage(t *testing.T, c Config) {
 		t.Fatal(err)
 	}
 	answers := make(chan []byte, 1024)
-	go func() {
+	var reading sync.WaitGroup
+	defer reading.Wait() // before the descriptor is another's
+	defer unix.Shutdown(pair[0], unix.SHUT_RDWR)
+	reading.Go(func() {
 		for {
 			b := make([]byte, 4096)
 			n, err := unix.Read(pair[0], b)
@@ -73,7 +77,7 @@ func garbage(t *testing.T, c Config) {
 			default:
 			}
 		}
-	}()
+	})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
