@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +19,6 @@ import (
 )
 
 const (
-	vnetHeader = 10 // bytes before each frame (struct virtio_net_hdr)
-
 	// A body that is no larger is copied into memory of its size; a larger one, as the kernel makes
 	// of a stream, keeps the buffer that it was read into.
 	copyBody = 16 << 10
@@ -39,7 +38,8 @@ type ethernet struct {
 	fd   int
 	mtu  uint32
 
-	reading sync.WaitGroup
+	reading   sync.WaitGroup
+	malformed atomic.Int64 // frames that are not what the header before them says
 
 	mu         sync.Mutex
 	dispatcher stack.NetworkDispatcher
@@ -74,6 +74,10 @@ func (e *ethernet) Attach(d stack.NetworkDispatcher) {
 
 func (e *ethernet) read(d stack.NetworkDispatcher) {
 	var in frameBuffer
+	deliver := func(pkt *stack.PacketBuffer) {
+		d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
+		pkt.DecRef()
+	}
 	for i := 0; ; i++ {
 		if i%readBatch == 0 {
 			runtime.Gosched() // without, what is delivered piles up, and is lost
@@ -81,9 +85,13 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 		n, err := in.read(e.raw)
 		switch err {
 		case nil:
-			if pkt := in.packet(n); pkt != nil {
-				d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
-				pkt.DecRef()
+			if size, split := udpSegments(in.offload[:]); split {
+				if !in.forStack(n) || !splitDatagrams(size, in.whole(n), func(frame []byte) { deliver(packetOf(frame)) }) {
+					e.malformed.Add(1)
+				}
+				i = -1 // as much as many frames
+			} else if pkt := in.packet(n); pkt != nil {
+				deliver(pkt)
 			}
 		case unix.EINTR, unix.ENETDOWN: // the sandbox may take its link down, and up again
 		case unix.EINVAL: // or send segments of a kind that virtio has no word for
@@ -99,6 +107,7 @@ type frameBuffer struct {
 	offload [vnetHeader]byte
 	head    [128]byte // as much as a View of this size holds, or what follows would be moved into it
 	body    *buffer.View
+	joined  []byte // the last frame that had to be in one piece
 }
 
 func (b *frameBuffer) read(link syscall.RawConn) (n int, failed error) {
@@ -116,16 +125,32 @@ func (b *frameBuffer) read(link syscall.RawConn) (n int, failed error) {
 	return n, failed
 }
 
+// forStack: what was read, of n bytes, is a frame, and not for somebody else.
+func (b *frameBuffer) forStack(n int) bool {
+	if n < vnetHeader+header.EthernetMinimumSize {
+		return false
+	}
+	to := header.Ethernet(b.head[:]).DestinationAddress()
+	return to == tcpip.LinkAddress(stackMAC[:]) || header.IsMulticastEthernetAddress(to)
+}
+
+// whole is the frame in one piece, until the next.
+func (b *frameBuffer) whole(n int) []byte {
+	n -= vnetHeader
+	b.joined = append(b.joined[:0], b.head[:min(n, len(b.head))]...)
+	if n > len(b.head) {
+		b.joined = append(b.joined, b.body.AsSlice()[:n-len(b.head)]...)
+	}
+	return b.joined
+}
+
 // packet is the frame of n bytes that was read, or nil if it is none, or not for the stack.
 func (b *frameBuffer) packet(n int) *stack.PacketBuffer {
+	if !b.forStack(n) {
+		return nil
+	}
 	n -= vnetHeader
-	if n < header.EthernetMinimumSize {
-		return nil
-	}
 	ether := header.Ethernet(b.head[:])
-	if to := ether.DestinationAddress(); to != tcpip.LinkAddress(stackMAC[:]) && !header.IsMulticastEthernetAddress(to) {
-		return nil
-	}
 	frame := buffer.MakeWithData(b.head[:min(n, len(b.head))])
 	switch n -= len(b.head); {
 	case n <= 0:
@@ -139,6 +164,19 @@ func (b *frameBuffer) packet(n int) *stack.PacketBuffer {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: frame})
 	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
 	pkt.NetworkProtocolNumber = ether.Type()
+	return pkt
+}
+
+// packetOf is a packet with a copy of frame.
+func packetOf(frame []byte) *stack.PacketBuffer {
+	head := min(len(frame), 128) // as with frameBuffer
+	payload := buffer.MakeWithData(frame[:head])
+	if head < len(frame) {
+		payload.Append(buffer.NewViewWithData(frame[head:]))
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
+	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	pkt.NetworkProtocolNumber = header.Ethernet(frame).Type()
 	return pkt
 }
 

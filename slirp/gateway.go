@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -26,22 +25,23 @@ func newGateway(p *port) *gateway {
 }
 
 // deliver gives the stack a copy of a frame, which is whole: the kernel leaves checksums between
-// the two ends of a veth to whoever sends further.
-func (g *gateway) deliver(frame []byte) {
+// the two ends of a veth to whoever sends further; or of the datagrams that it is.
+func (g *gateway) deliver(h, frame []byte) {
 	d := g.dispatcher.Load()
 	if d == nil {
 		return
 	}
-	head := min(len(frame), 128) // as with frameBuffer
-	payload := buffer.MakeWithData(frame[:head])
-	if head < len(frame) {
-		payload.Append(buffer.NewViewWithData(frame[head:]))
+	use := func(frame []byte) {
+		pkt := packetOf(frame)
+		defer pkt.DecRef()
+		(*d).DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
 	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
-	defer pkt.DecRef()
-	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	pkt.NetworkProtocolNumber = header.Ethernet(frame).Type()
-	(*d).DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
+	size, split := udpSegments(h)
+	if !split {
+		use(frame)
+	} else if !splitDatagrams(size, frame, use) {
+		g.port.on.spoofed.Add(1)
+	}
 }
 
 // WritePackets sends each as a frame.

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,14 +63,17 @@ func connectVeth(c Config) (*os.File, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("net namespace of the link: %w", err)
 	}
-	far, err := makeVeth(c, here)
+	far, segments, err := makeVeth(c, here)
 	if back := unix.Setns(here, unix.CLONE_NEWNET); back != nil {
 		return nil, fmt.Errorf("return to the net namespace of the sandbox: %w", back)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := configure(c); err != nil {
+	if err = configure(c); err == nil && !segments {
+		err = leaveNoSegments(c.iface())
+	}
+	if err != nil {
 		far.Close()
 		return nil, err
 	}
@@ -77,64 +81,97 @@ func connectVeth(c Config) (*os.File, error) {
 }
 
 // makeVeth makes the interface in the namespace there, and its peer here, with a socket on it.
-func makeVeth(c Config, there int) (*os.File, error) {
+func makeVeth(c Config, there int) (f *os.File, segments bool, err error) {
 	attrs, mac := netlink.NewLinkAttrs(), c.mac()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = "sbx0", c.MTU, net.HardwareAddr(stackMAC[:])
-	err := netlink.LinkAdd(&netlink.Veth{
+	err = netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs: attrs, PeerName: c.iface(), PeerHardwareAddr: net.HardwareAddr(mac[:]),
 		PeerNamespace: netlink.NsFd(there), PeerMTU: uint32(c.MTU),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make veth pair: %w", err)
+		return nil, false, fmt.Errorf("make veth pair: %w", err)
 	}
 	link, err := netlink.LinkByName("sbx0")
 	if err != nil {
-		return nil, fmt.Errorf("find sbx0: %w", err)
+		return nil, false, fmt.Errorf("find sbx0: %w", err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return nil, fmt.Errorf("bring up sbx0: %w", err)
+		return nil, false, fmt.Errorf("bring up sbx0: %w", err)
 	}
-	f, err := packetSocket(link.Attrs().Index)
+	f, segments, err = packetSocket(link.Attrs().Index)
 	if err != nil {
 		netlink.LinkDel(link) // or else eth0 is there until the kernel has taken this namespace down
 	}
-	return f, err
+	return f, segments, err
 }
+
+const vnetHeader = 10 // bytes before each frame (struct virtio_net_hdr)
 
 // linkBuffer is how much may wait on the link: the kernel doubles it, and counts its own part in.
 const linkBuffer = 1 << 20
 
 // packetSocket reads and writes whole frames, of which the kernel leaves segmentation and
-// checksums to whoever is at the other end (packet(7), PACKET_VNET_HDR).
-func packetSocket(index int) (*os.File, error) {
+// checksums to whoever is at the other end (packet(7), PACKET_VNET_HDR); segments says
+// whether it can tell of those of UDP.
+func packetSocket(index int) (f *os.File, segments bool, err error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("packet socket: %w", err)
+		return nil, false, fmt.Errorf("packet socket: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "packet socket")
-	for _, option := range []struct {
-		name  string
-		value int
-	}{
-		{"PACKET_VNET_HDR", unix.PACKET_VNET_HDR},
-		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING}, // Linux 4.20
-	} {
-		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, option.value, 1); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("packet socket: %s: %w", option.name, err)
-		}
+	f = os.NewFile(uintptr(fd), "packet socket")
+	if segments, err = setPacketOptions(fd, index); err != nil {
+		f.Close()
+		return nil, false, fmt.Errorf("packet socket: %w", err)
+	}
+	return f, segments, nil
+}
+
+func setPacketOptions(fd, index int) (segments bool, err error) {
+	// Linux 6.2 has a word in the header for datagrams that belong together, and loses them before; since
+	// 6.4 one may say how long the header is, so who may has both.
+	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR_SZ, vnetHeader)
+	segments = err == nil
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	}
+	if err != nil {
+		return false, fmt.Errorf("PACKET_VNET_HDR: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil { // Linux 4.20
+		return false, fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err)
 	}
 	// As much room as rmem_max lets a user have: what comes when that is full is lost.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, linkBuffer); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("packet socket: SO_RCVBUF: %w", err)
+		return false, fmt.Errorf("SO_RCVBUF: %w", err)
 	}
 	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8 // in network order
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("packet socket: bind: %w", err)
+		return false, fmt.Errorf("bind: %w", err)
 	}
-	return f, nil
+	return segments, nil
+}
+
+// leaveNoSegments has the sandbox's kernel make the datagrams of UDP_SEGMENT itself, before they reach
+// the interface (ethtool-netlink.rst, FEATURES_SET).
+func leaveNoSegments(iface string) error {
+	family, err := netlink.GenlFamilyGet(unix.ETHTOOL_GENL_NAME)
+	if err != nil {
+		return fmt.Errorf("ethtool: %w", err)
+	}
+	request := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_ACK)
+	request.AddData(&nl.Genlmsg{Command: unix.ETHTOOL_MSG_FEATURES_SET, Version: unix.ETHTOOL_GENL_VERSION})
+	const nested = unix.NLA_F_NESTED
+	device := nl.NewRtAttr(nested|unix.ETHTOOL_A_FEATURES_HEADER, nil)
+	device.AddRtAttr(unix.ETHTOOL_A_HEADER_DEV_NAME, nl.ZeroTerminated(iface))
+	wanted := nl.NewRtAttr(nested|unix.ETHTOOL_A_FEATURES_WANTED, nil)
+	bit := wanted.AddRtAttr(nested|unix.ETHTOOL_A_BITSET_BITS, nil).AddRtAttr(nested|unix.ETHTOOL_A_BITSET_BITS_BIT, nil)
+	bit.AddRtAttr(unix.ETHTOOL_A_BITSET_BIT_NAME, nl.ZeroTerminated("tx-udp-segmentation")) // without a value: off
+	request.AddData(device)
+	request.AddData(wanted)
+	if _, err := request.Execute(unix.NETLINK_GENERIC, 0); err != nil {
+		return fmt.Errorf("ethtool: leave no segments of UDP to %s: %w", iface, err)
+	}
+	return nil
 }
 
 // configure gives the interface its addresses and routes.

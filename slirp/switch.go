@@ -73,7 +73,7 @@ type port struct {
 	warn    func(string) // told of the first that was; nil is nobody
 
 	link      atomic.Pointer[linkFile] // nil until the sandbox has it
-	toGateway func(frame []byte)       // takes what is for the gateway; frame is used again afterwards
+	toGateway func(h, frame []byte)    // takes what is for the gateway; frame is used again afterwards
 }
 
 // linkFile is the packet socket of a member.
@@ -212,7 +212,7 @@ func (p *port) pass(h, frame []byte) {
 	switch {
 	case dst == stackMAC:
 		if p.toGateway != nil {
-			p.toGateway(frame)
+			p.toGateway(h, frame)
 		}
 	case dst[0]&1 != 0: // broadcast, multicast
 		for _, q := range now.byMAC {
