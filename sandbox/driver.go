@@ -41,7 +41,7 @@ func (pa *parent) startDriver(command int) error {
 	d := &driver{says: -1, ended: make(chan struct{})}
 	pa.driver = d
 	defer os.Remove(pidFile(pa.p))
-	ready, err := d.start(pa.p, pa.child.Pid, pid)
+	ready, err := d.start(pa.p, pa.ports, pa.child.Pid, pid)
 	if err != nil {
 		return err
 	}
@@ -50,6 +50,12 @@ func (pa *parent) startDriver(command int) error {
 	if err := d.await(ready, pa.reports); err != nil {
 		d.stopped.Store(true)
 		return fmt.Errorf("%s: %w", pa.p.Network, err)
+	}
+	if pa.p.Network == "slirp4netns" && len(pa.ports) > 0 {
+		if err := forwardPorts(pa.p.RunDir, pa.ports); err != nil {
+			d.stopped.Store(true)
+			return fmt.Errorf("%s: %w", pa.p.Network, err)
+		}
 	}
 	if err := unix.Sendmsg(int(pa.reports.Fd()), []byte("x"), nil, nil, unix.MSG_NOSIGNAL); err != nil && !errors.Is(err, unix.EPIPE) {
 		return err
@@ -87,7 +93,7 @@ func pidOf(pidfd int) (int, error) {
 // start starts the program, and returns what can be read from when it is ready. The command's net
 // namespace may be an inner user namespace's, whose root is not the caller; the program enters
 // the outer one, sbx-init's.
-func (d *driver) start(p *Plan, sbxInit, command int) (ready *os.File, err error) {
+func (d *driver) start(p *Plan, ports []Port, sbxInit, command int) (ready *os.File, err error) {
 	var says [2]int
 	if err := unix.Pipe2(says[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("pipe: %w", err)
@@ -100,8 +106,8 @@ func (d *driver) start(p *Plan, sbxInit, command int) (ready *os.File, err error
 		if ready, err = makeFIFO(pidFile(p)); err != nil {
 			return nil, err
 		}
-		args = append(args, "--pid", pidFile(p), "--userns", user, "--netns", fmt.Sprintf("/proc/%d/ns/net", command))
-		return closeOn(ready, d.spawn(p.Driver.Path, args, files))
+		args = append(append(args, pastaPorts(ports)...), "--pid", pidFile(p), "--userns", user, "--netns", fmt.Sprintf("/proc/%d/ns/net", command))
+		return closeOn(ready, d.spawn(p.Driver.Path, args, files, "/"))
 	}
 	ready, readyW, err := os.Pipe()
 	if err != nil {
@@ -115,8 +121,13 @@ func (d *driver) start(p *Plan, sbxInit, command int) (ready *os.File, err error
 	}
 	defer lifeR.Close()
 	d.life = life
+	dir := "/"
+	if len(ports) > 0 {
+		dir = p.RunDir
+		args = append(args, "--api-socket="+apiName)
+	}
 	args = append(args, "--ready-fd=3", "--exit-fd=4", "--userns-path="+user, strconv.Itoa(command), "tap0")
-	return closeOn(ready, d.spawn(p.Driver.Path, args, append(files, int(readyW.Fd()), int(lifeR.Fd()))))
+	return closeOn(ready, d.spawn(p.Driver.Path, args, append(files, int(readyW.Fd()), int(lifeR.Fd())), dir))
 }
 
 func closeOn(f *os.File, err error) (*os.File, error) {
@@ -127,10 +138,11 @@ func closeOn(f *os.File, err error) (*os.File, error) {
 	return f, nil
 }
 
-func (d *driver) spawn(path string, args []string, files []int) error {
+func (d *driver) spawn(path string, args []string, files []int, dir string) error {
 	p := new(userns.Program)
 	p.Do("die with sbx", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	p.Do("new session", unix.SYS_SETSID) // what is typed is not for it
+	p.Do("change directory", unix.SYS_CHDIR, dir)
 	p.Files(files)
 	if err := p.Exec([]string{path}, args, nil); err != nil {
 		return err

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ type Driver struct {
 	Args     []string   `json:"args"`              // all but those that name the namespaces and descriptors
 	Gateway  netip.Addr `json:"gateway,omitzero"`  // slirp4netns: where the host is, if that is allowed
 	Resolver netip.Addr `json:"resolver,omitzero"` // the address that the program answers names at
+	Ports    []Port     `json:"ports,omitempty"`   // published; the program is told of them when the random ones are known
 }
 
 func isProgram(network string) bool { return network == "slirp4netns" || network == "pasta" }
@@ -26,14 +28,25 @@ func (p *planner) driver() error {
 	if p.host.Program == "" {
 		return &Error{Text: "--network " + p.Network + ": " + p.host.NoProgram, Fix: "the default, --network private, needs no program"}
 	}
+	ports, err := p.ports()
+	if err != nil {
+		return err
+	}
 	if p.Network == "pasta" {
 		p.RunDir = p.host.RunDir // pasta says in a file there when it is ready
-		p.Driver = p.pasta()
+		p.Driver = p.pasta(ports)
 		return nil
 	}
-	d, err := p.slirp4netns()
-	p.Driver = d
-	return err
+	if i := slices.IndexFunc(ports, func(port Port) bool { return !port.Address.Is4() }); i >= 0 {
+		return &Error{Text: fmt.Sprintf("--publish: %s: slirp4netns listens at IPv4 addresses only", ports[i]), Fix: "the default, --network private, listens at any"}
+	}
+	if p.Driver, err = p.slirp4netns(); err != nil {
+		return err
+	}
+	if p.Driver.Ports = ports; len(ports) > 0 {
+		p.RunDir = p.host.RunDir // it listens there for what it is to publish
+	}
+	return nil
 }
 
 // slirp4netns is called as podman calls it (slirp4netns(1)).
@@ -63,8 +76,11 @@ func (p *planner) slirp4netns() (*Driver, error) {
 
 // pasta is called as podman calls it (passt(1)), with what the user says over that. The sandbox
 // has the host's own addresses then.
-func (p *planner) pasta() *Driver {
-	d := &Driver{Path: p.host.Program, Resolver: netip.AddrFrom4([4]byte{169, 254, 1, 1})}
+func (p *planner) pasta(ports []Port) *Driver {
+	d := &Driver{Path: p.host.Program, Resolver: netip.AddrFrom4([4]byte{169, 254, 1, 1}), Ports: ports}
+	publishes := func(protocol string) bool {
+		return slices.ContainsFunc(ports, func(port Port) bool { return port.Protocol == protocol })
+	}
 	own := p.spec.NetworkOptions.Args
 	d.Args = []string{"--config-net", "--foreground", "--quiet"}
 	for _, option := range []struct{ short, long, value string }{
@@ -73,6 +89,9 @@ func (p *planner) pasta() *Driver {
 	} {
 		if option.long == "--dns-forward" && len(p.spec.DNS) > 0 {
 			continue // older ones take an answer of the host's resolver for one to what was forwarded
+		}
+		if option.long == "--tcp-ports" && publishes("tcp") || option.long == "--udp-ports" && publishes("udp") {
+			continue // where there is one, there is not none
 		}
 		switch i := slices.IndexFunc(own, func(word string) bool { return word == option.long || word == option.short }); {
 		case i < 0:
@@ -83,7 +102,7 @@ func (p *planner) pasta() *Driver {
 	}
 	mapped := slices.Index(own, "--map-gw")
 	if mapped < 0 {
-		return &Driver{Path: d.Path, Resolver: d.Resolver, Args: slices.Concat(d.Args, []string{"--no-map-gw"}, own)}
+		return &Driver{Path: d.Path, Resolver: d.Resolver, Ports: d.Ports, Args: slices.Concat(d.Args, []string{"--no-map-gw"}, own)}
 	}
 	d.Args = append(d.Args, slices.DeleteFunc(slices.Clone(own), func(word string) bool { return word == "--map-gw" })...)
 	return d

@@ -16,7 +16,7 @@ import (
 // network works out the addresses of a private network. It has IPv6 where the host has, so that
 // no program tries in vain what leads nowhere.
 func (p *planner) network() error {
-	if p.Network != "private" && p.Network != userDefined {
+	if p.Network != "private" && p.Network != userDefined && !isProgram(p.Network) {
 		if err := p.noPorts(); err != nil {
 			return err
 		}

@@ -133,6 +133,9 @@ func (p *Plan) WriteText(w io.Writer) error {
 	}
 	if p.Driver != nil {
 		t.rows("", append([]string{p.Driver.Path}, p.Driver.Args...))
+		for _, port := range p.Driver.Ports {
+			t.row("", "published: "+port.String())
+		}
 	}
 	if p.Join != nil {
 		t.row("", fmt.Sprintf("net namespace %d, by %s", p.Join.Inode, word(p.Join.Path)))

@@ -31,7 +31,8 @@ type parent struct {
 	stdio    *stdioFiles    // or else these
 	networks []*network     // an sbx-net for each link of the plan,
 	linked   int            // of them, that have theirs
-	driver   *driver        // or a program
+	driver   *driver        // or a program,
+	ports    []Port         // which publishes these
 	copies   sync.WaitGroup // of what it writes
 	unread   atomic.Bool    // some of that, when the command had ended
 	ended    bool           // by itself: none of its processes lives
@@ -96,6 +97,15 @@ func (pa *parent) start() error {
 	if pa.p.publishes() { // what may fail comes before sbx-init gets its message
 		if err := pa.startNetworks(netLog); err != nil {
 			return err
+		}
+	}
+	if pa.p.Driver != nil {
+		var chosen []uint16
+		if pa.ports, chosen, err = reserve(pa.p.Driver.Ports); err != nil {
+			return err
+		}
+		for _, port := range slirp.Chosen(pa.p.Driver.Ports, chosen) {
+			pa.note("published " + port.String())
 		}
 	}
 	if pa.child, err = stage.StartWith(pa.prepare); err != nil {
