@@ -203,8 +203,8 @@ func TestEmptyValues(t *testing.T) {
 	var empty []string
 	for _, name := range []string{
 		"add-host", "arch", "authfile", "cap-add", "cap-drop", "cgroupns", "cgroups", "device", "dns", "dns-option", "dns-search", "env", "env-file",
-		"expose", "gidmap", "group-add", "hostname", "hostuser", "image-volume", "ipc", "log-driver", "network", "passwd-entry", "pid",
-		"platform", "preset", "publish", "pull", "restart", "sdnotify", "shm-size", "stop-signal", "subuidname", "sysctl", "systemd", "tz", "uidmap", "ulimit",
+		"expose", "gidmap", "group-add", "hostname", "hostuser", "image-volume", "ipc", "log-driver", "passwd-entry", "pid",
+		"platform", "preset", "pull", "restart", "sdnotify", "shm-size", "stop-signal", "subuidname", "sysctl", "systemd", "tz", "uidmap", "ulimit",
 		"umask", "unsetenv", "user", "userns", "uts", "workdir",
 	} {
 		empty = append(empty, "--"+name+"=")
@@ -214,7 +214,7 @@ func TestEmptyValues(t *testing.T) {
 	if err != nil || stderr != "" || !reflect.DeepEqual(r.spec, without.spec) {
 		t.Errorf("%v, stderr %q, %v", err, stderr, filled(reflect.ValueOf(r.spec)))
 	}
-	for _, name := range []string{"allow", "deny", "label", "mount", "net-log", "oom-score-adj", "preserve-fds", "secret", "security-opt", "timeout", "tmpfs", "volume"} {
+	for _, name := range []string{"allow", "deny", "label", "mount", "net-log", "network", "oom-score-adj", "preserve-fds", "publish", "secret", "security-opt", "timeout", "tmpfs", "volume"} {
 		if _, _, err := parseRun([]string{"--" + name + "="}); err == nil {
 			t.Errorf("--%s '' was accepted", name)
 		}

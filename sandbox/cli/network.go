@@ -15,8 +15,8 @@ import (
 func (a *runArgs) setNetwork(s string) error {
 	mode, options, hasOptions := strings.Cut(s, ":")
 	switch mode {
-	case "": // as it is without the flag
-		return nil
+	case "": // of an unset variable: whoever meant none would have the whole way out
+		return &usageError{msg: quoteArg(s) + ": not a network", hint: "without the flag it is private, which leads out; --network none does not"}
 	case "bridge": // podman's network by default: one sandbox alone, with the way out
 		mode = "private"
 	case "none", "host", "private", "slirp4netns", "pasta":
@@ -35,10 +35,10 @@ func (a *runArgs) setNetwork(s string) error {
 		return a.addNetwork(s)
 	}
 	if len(a.spec.Networks) > 0 {
-		return fmt.Errorf("%s: already %s", mode, a.spec.Networks[0].Name)
+		return alone(mode, a.spec.Networks[0].Name)
 	}
 	if a.spec.Network != "" && a.spec.Network != mode {
-		return fmt.Errorf("%s: already %s", mode, a.spec.Network)
+		return &usageError{msg: fmt.Sprintf("%s: already %s", mode, a.spec.Network), hint: "a sandbox has one of these: write one --network"}
 	}
 	a.spec.Network = mode
 	switch {
@@ -50,6 +50,15 @@ func (a *runArgs) setNetwork(s string) error {
 		return a.setPastaArgs(options)
 	}
 	return fmt.Errorf("%s: %s has no options", quoteArg(s), mode)
+}
+
+// alone: only networks of the user's own go together.
+func alone(mode, own string) error {
+	e := &usageError{msg: fmt.Sprintf("%s: not beside %s, a network of your own", mode, own), hint: "--network " + own + " alone"}
+	if mode == "private" {
+		e.hint += " leads out of the sandbox, too, unless the network is internal"
+	}
+	return e
 }
 
 // addAllow reads a rule. An empty one is none: whoever meant it would let everything out.

@@ -147,7 +147,7 @@ func readSubnets(subnets, gateways, ranges []string) ([]network.Subnet, error) {
 		list = append(list, network.Subnet{Subnet: p})
 	}
 	if len(list) == 0 && len(gateways)+len(ranges) > 0 {
-		return nil, &usageError{msg: "--gateway and --ip-range need --subnet"}
+		return nil, &usageError{msg: "--gateway and --ip-range need --subnet", hint: "--subnet 10.89.1.0/24 --gateway 10.89.1.254, for example"}
 	}
 	within := func(a netip.Addr) *network.Subnet {
 		i := slices.IndexFunc(list, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
@@ -162,8 +162,11 @@ func readSubnets(subnets, gateways, ranges []string) ([]network.Subnet, error) {
 			return nil, &flagError{"gateway", fmt.Errorf("%s: not an address", quoteArg(s))}
 		}
 		subnet := within(a)
-		if subnet == nil || subnet.Gateway.IsValid() {
-			return nil, &flagError{"gateway", fmt.Errorf("%s: not in a --subnet that has none yet", quoteArg(s))}
+		switch {
+		case subnet == nil:
+			return nil, &usageError{msg: fmt.Sprintf("--gateway: %s: not in %s", a, strings.Join(subnets, " or ")), hint: "without --gateway it is the first address of the subnet, " + list[0].Subnet.Masked().Addr().Next().String()}
+		case subnet.Gateway.IsValid():
+			return nil, &flagError{"gateway", fmt.Errorf("%s: %s has a gateway already, %s", a, subnet.Subnet, subnet.Gateway)}
 		}
 		subnet.Gateway = a
 	}
@@ -173,8 +176,11 @@ func readSubnets(subnets, gateways, ranges []string) ([]network.Subnet, error) {
 			return nil, &flagError{"ip-range", err}
 		}
 		subnet := within(r.Start)
-		if subnet == nil || subnet.Range != nil || !subnet.Subnet.Contains(r.End) {
-			return nil, &flagError{"ip-range", fmt.Errorf("%s: not in a --subnet that has none yet", quoteArg(s))}
+		switch {
+		case subnet == nil || !subnet.Subnet.Contains(r.End):
+			return nil, &usageError{msg: fmt.Sprintf("--ip-range: %s: not in %s", s, strings.Join(subnets, " or ")), hint: "without --ip-range all of the subnet is for sandboxes"}
+		case subnet.Range != nil:
+			return nil, &flagError{"ip-range", fmt.Errorf("%s: %s has a range already", s, subnet.Subnet)}
 		}
 		if r.Start == subnet.Subnet.Addr() {
 			r.Start = r.Start.Next() // the network's own

@@ -11,6 +11,13 @@ import (
 
 // publish reads --publish [[ADDRESS:][PORT]:]PORT[/PROTOCOL], where a PORT may be a range of them.
 func (a *runArgs) publish(s string) error {
+	if s == "" {
+		return &usageError{msg: quoteArg(s) + ": no port", hint: "-p 8080:80 leads from port 8080 of this host to 80 of the sandbox; -P publishes what the image exposes"}
+	}
+	return eachWord(s, a.publishOne)
+}
+
+func (a *runArgs) publishOne(s string) error {
 	p, err := parsePort(s)
 	if err != nil {
 		return err

@@ -152,7 +152,7 @@ var runFlags = [...]runFlag{
 	{name: "dns-opt", list: true, set: (*runArgs).addDNSOption}, // docker's name
 	{name: "dns-search", list: true, set: (*runArgs).addDNSSearch},
 	{name: "expose", list: true, set: (*runArgs).expose},
-	{name: "publish", short: "p", list: true, set: (*runArgs).publish},
+	{name: "publish", short: "p", set: (*runArgs).publish},
 	{name: "publish-all", short: "P", boolean: true, to: func(a *runArgs) any { return &a.spec.PublishAll }},
 	{name: "ip", to: func(a *runArgs) any { return &a.networks.ip }, read: ipv4Address},
 	{name: "ip6", to: func(a *runArgs) any { return &a.networks.ip6 }, read: ipv6Address},

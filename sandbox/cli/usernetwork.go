@@ -24,13 +24,15 @@ func (a *runArgs) addNetwork(s string) error {
 	}
 	for _, name := range list {
 		switch {
+		case len(list) > 1 && isMode(name):
+			return &usageError{msg: fmt.Sprintf("%s: %s is not beside another network", quoteArg(s), name), hint: "only networks of your own, as sbx network create makes, go together"}
 		case !isName(name) || slices.Contains([]string{"bridge", "default", "podman", "container", "ns", "slirp4netns", "pasta"}, name):
 			return &usageError{
 				msg:  fmt.Sprintf("%s: not private, none, host, container:NAME, ns:PATH, slirp4netns, pasta, or a network of your own", quoteArg(s)),
 				hint: "sbx network create makes one",
 			}
 		case a.spec.Network != "":
-			return fmt.Errorf("%s: already %s", name, a.spec.Network)
+			return alone(a.spec.Network, name)
 		case slices.ContainsFunc(a.spec.Networks, func(n sandbox.UserNetwork) bool { return n.Name == name }):
 			return fmt.Errorf("%s: given twice", name)
 		}
@@ -38,6 +40,10 @@ func (a *runArgs) addNetwork(s string) error {
 	}
 	n := &a.spec.Networks[len(a.spec.Networks)-1]
 	return eachWord(options, func(word string) error { return addMemberOption(n, word) })
+}
+
+func isMode(name string) bool {
+	return slices.Contains([]string{"none", "host", "private", "bridge", "slirp4netns", "pasta"}, name)
 }
 
 // addMemberOption reads an option of --network NAME:...
