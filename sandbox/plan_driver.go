@@ -65,6 +65,7 @@ func (p *planner) slirp4netns() (*Driver, error) {
 		{!c.HostLoopback, "--disable-host-loopback"},
 		{c.IPv6.Address.IsValid(), "--enable-ipv6"},
 		{c.IPv4.Outbound != "", "--outbound-addr=" + c.IPv4.Outbound},
+		{c.MAC != "", "--macaddress=" + c.MAC},
 		{c.IPv6.Outbound != "", "--outbound-addr6=" + c.IPv6.Outbound},
 	} {
 		if option.on {
@@ -99,6 +100,9 @@ func (p *planner) pasta(ports []Port) *Driver {
 		case option.long == "--dns-forward":
 			d.Resolver, _ = netip.ParseAddr(own[i+1])
 		}
+	}
+	if p.spec.MAC != "" {
+		d.Args = append(d.Args, "--ns-mac-addr", p.spec.MAC)
 	}
 	mapped := slices.Index(own, "--map-gw")
 	if mapped < 0 {

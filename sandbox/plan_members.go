@@ -21,7 +21,7 @@ func (p *planner) memberships() error {
 	out := slices.IndexFunc(spec.Networks, func(n UserNetwork) bool { return !n.Internal })
 	for i := range spec.Networks {
 		n := &spec.Networks[i]
-		c := slirp.Config{MTU: defaultMTU, Resolvers: n.Servers, Member: &slirp.Member{
+		c := slirp.Config{MTU: defaultMTU, MAC: n.MAC, Resolvers: n.Servers, Member: &slirp.Member{
 			Network: n.Name, Interface: fmt.Sprint("eth", i), Names: p.names(n), Internal: n.Internal, Default: i == out, Finds: n.DNS,
 		}}
 		if n.MTU > 0 {

@@ -21,6 +21,9 @@ func (p *planner) network() error {
 			return err
 		}
 	}
+	if p.spec.MAC != "" && p.Network != "private" && !isProgram(p.Network) {
+		return &Error{Text: "--mac-address: with --network " + p.Network + " the sandbox has no interface of its own to have it", Fix: "--network private, or a network of your own"}
+	}
 	if joins(p.Network) {
 		return p.join()
 	}
@@ -93,7 +96,7 @@ func (p *planner) addresses() (*slirp.Config, error) {
 		}
 		[]*slirp.Family{&c.IPv4, &c.IPv6}[i].Outbound = outbound
 	}
-	c.HostLoopback = p.spec.HostLoopback
+	c.HostLoopback, c.MAC = p.spec.HostLoopback, p.spec.MAC
 	return &c, nil
 }
 

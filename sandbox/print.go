@@ -82,6 +82,9 @@ func writeLink(t *page, c *slirp.Config) {
 			t.row("", "out from "+word(f.Outbound))
 		}
 	}
+	if c.MAC != "" {
+		t.row("", "hardware address "+c.MAC)
+	}
 	t.row("", fmt.Sprintf("by veth, or where a host refuses that, by a tap; with an MTU of %d", c.MTU))
 	if c.HostLoopback {
 		t.row("", "the gateway is the host's loopback")

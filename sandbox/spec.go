@@ -51,6 +51,7 @@ type Spec struct {
 	// What may leave a private network, and the file that tells of what wanted to.
 	Allow, Deny []egress.Rule
 	NetLog      string
+	MAC         string // --mac-address, of a network that is not the user's own
 
 	Ports      []Port // -p; one without an address is this host's loopback's
 	PublishAll bool   // and what the image or Expose exposes, at random ports of the host's
@@ -161,6 +162,7 @@ type UserNetwork struct {
 	Name    string
 	Aliases []string     // --network-alias
 	Wanted  []netip.Addr // --ip, --ip6
+	MAC     string       // --mac-address
 
 	Live      string // the directory of its socket
 	Addresses []UserAddress

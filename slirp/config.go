@@ -11,7 +11,8 @@ import (
 type Config struct {
 	IPv4 Family `json:"ipv4"`
 	IPv6 Family `json:"ipv6"`
-	MTU  int    `json:"mtu"` // bytes of a packet on the link
+	MTU  int    `json:"mtu"`           // bytes of a packet on the link
+	MAC  string `json:"mac,omitempty"` // the sandbox's hardware address, as CheckMAC has it; "" is ours to choose
 
 	HostLoopback bool         `json:"hostLoopback"` // the gateway's address is the host's loopback
 	Resolvers    []netip.Addr `json:"resolvers"`    // asked in the place of those of the host's resolv.conf

@@ -1,6 +1,10 @@
 package slirp
 
-import "net/netip"
+import (
+	"errors"
+	"net"
+	"net/netip"
+)
 
 // Member is what makes a Config that of a sandbox on a network that others are on, too: its frames
 // go by way of a Switch.
@@ -22,8 +26,26 @@ func (c *Config) iface() string {
 	return c.Member.Interface
 }
 
-// mac is that interface's address: on a network, one made of the address that is leased.
+// CheckMAC reads a hardware address that one interface may have, and writes it as it is usual.
+func CheckMAC(s string) (string, error) {
+	mac, err := net.ParseMAC(s)
+	switch {
+	case err != nil || len(mac) != 6:
+		return "", errors.New("not a hardware address like 02:00:00:00:00:01")
+	case mac[0]&1 != 0:
+		return "", errors.New("a hardware address of many: the first byte must be even")
+	case [6]byte(mac) == [6]byte{}, [6]byte(mac) == stackMAC:
+		return "", errors.New("nobody can have this hardware address here")
+	}
+	return mac.String(), nil
+}
+
+// mac is that interface's address: the one that is asked for or, on a network, one made of the
+// address that is leased.
 func (c *Config) mac() [6]byte {
+	if mac, err := net.ParseMAC(c.MAC); err == nil && len(mac) == 6 {
+		return [6]byte(mac)
+	}
 	if c.Member == nil {
 		return sandboxMAC
 	}

@@ -219,7 +219,8 @@ func (s *Stack) address() error {
 			}, stack.AddressProperties{}))
 		}
 		if s.config.Member == nil { // else a gateway knows
-			try(s.ip.AddStaticNeighbor(nic, protocol, tcpip.AddrFromSlice(f.Address.Addr().AsSlice()), tcpip.LinkAddress(sandboxMAC[:])))
+			mac := s.config.mac()
+			try(s.ip.AddStaticNeighbor(nic, protocol, tcpip.AddrFromSlice(f.Address.Addr().AsSlice()), tcpip.LinkAddress(mac[:])))
 		}
 		subnet, err := tcpip.NewSubnet(tcpip.AddrFromSlice(f.Address.Masked().Addr().AsSlice()), tcpip.MaskFromBytes(mask(f.Address)))
 		errs = append(errs, err)

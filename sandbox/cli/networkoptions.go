@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sbx/slirp"
 )
 
 // setNetworkOptions reads what stands behind the colon of --network MODE:OPTION,OPTION, in the
@@ -35,6 +37,8 @@ func (a *runArgs) setNetworkOption(mode, key, value string) (err error) {
 		}
 	case "cidr":
 		o.CIDR, err = networkOf(value)
+	case "mac":
+		a.spec.MAC, err = slirp.CheckMAC(value)
 	case "enable_ipv6":
 		var on bool
 		on, err = parseBool(value)
@@ -57,7 +61,7 @@ func (a *runArgs) setNetworkOption(mode, key, value string) (err error) {
 }
 
 func networkOptions() []string {
-	return []string{"allow_host_loopback=BOOL", "cidr=NETWORK", "enable_ipv6=BOOL", "host-loopback", "mtu=N", "outbound_addr=ADDR", "outbound_addr6=ADDR", "port_handler=NAME"}
+	return []string{"allow_host_loopback=BOOL", "cidr=NETWORK", "enable_ipv6=BOOL", "host-loopback", "mac=ADDR", "mtu=N", "outbound_addr=ADDR", "outbound_addr6=ADDR", "port_handler=NAME"}
 }
 
 // The first is the least that Linux takes for IPv4, the second the most that leaves room for an

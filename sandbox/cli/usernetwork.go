@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"sbx/sandbox"
+	"sbx/slirp"
 )
 
 // networkFlags are those that say something of the user-defined networks.
 type networkFlags struct {
-	ip, ip6 string
-	aliases []string
+	ip, ip6, mac string
+	aliases      []string
 }
 
 // addNetwork reads NAME, NAME,NAME, or NAME:OPTION,OPTION.
@@ -59,8 +60,13 @@ func addMemberOption(n *sandbox.UserNetwork, s string) error {
 		address, err = ipv4Address(value)
 	case "ip6":
 		address, err = ipv6Address(value)
+	case "mac":
+		if n.MAC, err = slirp.CheckMAC(value); err != nil {
+			err = fmt.Errorf("%s: %w", quoteArg(value), err)
+		}
+		return err
 	default:
-		return &usageError{msg: fmt.Sprintf("%s: unknown option of network %s", quoteArg(s), n.Name), hint: "alias=NAME, ip=ADDR, ip6=ADDR"}
+		return &usageError{msg: fmt.Sprintf("%s: unknown option of network %s", quoteArg(s), n.Name), hint: "alias=NAME, ip=ADDR, ip6=ADDR, mac=ADDR"}
 	}
 	if err == nil {
 		err = want(n, address)
@@ -89,9 +95,11 @@ func (a *runArgs) addNetworkAlias(s string) error {
 // finishNetworks gives the flags to the networks that they are about.
 func (a *runArgs) finishNetworks() error {
 	f, list := &a.networks, a.spec.Networks
-	for _, flag := range []struct{ name, value string }{{"--ip", f.ip}, {"--ip6", f.ip6}, {"--network-alias", strings.Join(f.aliases, " ")}} {
+	for _, flag := range []struct{ name, value string }{{"--ip", f.ip}, {"--ip6", f.ip6}, {"--mac-address", f.mac}, {"--network-alias", strings.Join(f.aliases, " ")}} {
 		switch {
 		case flag.value == "":
+		case flag.name == "--mac-address" && len(list) == 0:
+			a.spec.MAC = f.mac
 		case len(list) == 0:
 			return &usageError{msg: flag.name + ": only a network of your own has addresses and names to choose", hint: "sbx network create NAME, then --network NAME"}
 		case flag.name == "--network-alias":
@@ -99,7 +107,9 @@ func (a *runArgs) finishNetworks() error {
 				list[i].Aliases = append(list[i].Aliases, f.aliases...)
 			}
 		case len(list) > 1:
-			return &usageError{msg: flag.name + ": there are several networks", hint: "--network NAME:" + flag.name[2:] + "=" + flag.value}
+			return &usageError{msg: flag.name + ": there are several networks", hint: "--network NAME:" + strings.TrimSuffix(flag.name[2:], "-address") + "=" + flag.value}
+		case flag.name == "--mac-address":
+			list[0].MAC = f.mac
 		default:
 			if err := want(&list[0], flag.value); err != nil {
 				return &flagError{flag.name[2:], err}
