@@ -65,7 +65,7 @@ func (r *runArgs) joinNetwork(store network.Store, host sandbox.Host, i int) (*n
 	if err != nil {
 		return nil, err
 	}
-	u.Name, u.Live, u.Internal, u.DNS, u.Servers = n.Name, n.Live(), n.Internal, n.DNS, n.Servers
+	u.Name, u.Live, u.Internal, u.DNS, u.Servers = n.Name, n.Live(), n.Internal, n.DNSEnabled, n.NetworkDNSServers
 	u.MTU, _ = strconv.Atoi(n.Options["mtu"])
 	for i, a := range l.Addresses {
 		u.Addresses = append(u.Addresses, sandbox.UserAddress{Address: a, Gateway: n.Subnets[i].Gateway})

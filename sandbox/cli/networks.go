@@ -175,20 +175,20 @@ func readSubnets(subnets, gateways, ranges []string) ([]network.Subnet, error) {
 		if err != nil {
 			return nil, &flagError{"ip-range", err}
 		}
-		subnet := within(r.Start)
+		subnet := within(r.StartIP)
 		switch {
-		case subnet == nil || !subnet.Subnet.Contains(r.End):
+		case subnet == nil || !subnet.Subnet.Contains(r.EndIP):
 			return nil, &usageError{msg: fmt.Sprintf("--ip-range: %s: not in %s", s, strings.Join(subnets, " or ")), hint: "without --ip-range all of the subnet is for sandboxes"}
-		case subnet.Range != nil:
+		case subnet.LeaseRange != nil:
 			return nil, &flagError{"ip-range", fmt.Errorf("%s: %s has a range already", s, subnet.Subnet)}
 		}
-		if r.Start == subnet.Subnet.Addr() {
-			r.Start = r.Start.Next() // the network's own
+		if r.StartIP == subnet.Subnet.Addr() {
+			r.StartIP = r.StartIP.Next() // the network's own
 		}
-		if last := network.Last(subnet.Subnet); r.End.Is4() && r.End == last {
-			r.End = last.Prev() // broadcast
+		if last := network.Last(subnet.Subnet); r.EndIP.Is4() && r.EndIP == last {
+			r.EndIP = last.Prev() // broadcast
 		}
-		subnet.Range = &r
+		subnet.LeaseRange = &r
 	}
 	return list, nil
 }
@@ -196,7 +196,7 @@ func readSubnets(subnets, gateways, ranges []string) ([]network.Subnet, error) {
 // readRange reads a prefix, or FIRST-LAST.
 func readRange(s string) (network.Range, error) {
 	if p, err := netip.ParsePrefix(s); err == nil && p == p.Masked() {
-		return network.Range{Start: p.Addr(), End: network.Last(p)}, nil
+		return network.Range{StartIP: p.Addr(), EndIP: network.Last(p)}, nil
 	}
 	first, last, _ := strings.Cut(s, "-")
 	start, err1 := netip.ParseAddr(first)
@@ -204,20 +204,23 @@ func readRange(s string) (network.Range, error) {
 	if err1 != nil || err2 != nil || start.Zone()+end.Zone() != "" || start.Is4() != end.Is4() || end.Less(start) {
 		return network.Range{}, fmt.Errorf("%s: neither a prefix like 10.89.1.128/25 nor FIRST-LAST", quoteArg(s))
 	}
-	return network.Range{Start: start, End: end}, nil
+	return network.Range{StartIP: start, EndIP: end}, nil
 }
 
-// networkRow is what a template of sbx network ls sees.
+// networkRow is a network as listings and templates have it: what podman says of one beside that is
+// the same for all of ours.
 type networkRow struct {
-	ID, Name, Driver  string
-	Labels, Options   map[string]string
-	Subnets           []network.Subnet
-	Created           time.Time
-	Internal          bool
-	IPv6Enabled       bool
-	DNSEnabled        bool
-	NetworkDNSServers []netip.Addr
+	*network.Network
+	NetworkInterface string            `json:"-"` // there is no bridge on this host
+	Routes           []string          `json:"-"`
+	IPAMOptions      map[string]string `json:"ipam_options"`
 }
+
+func newNetworkRow(n *network.Network) networkRow {
+	return networkRow{Network: n, IPAMOptions: map[string]string{"driver": "host-local"}}
+}
+
+func (networkRow) headings() map[string]string { return map[string]string{"ID": "NETWORK ID"} }
 
 func defineNetworkLs(a *app, fs *pflag.FlagSet) action {
 	quiet := fs.BoolP("quiet", "q", false, "")
@@ -251,25 +254,17 @@ func (a *app) filteredNetworks(filters []string) ([]*network.Network, error) {
 }
 
 func (a *app) printNetworks(list []*network.Network, quiet, heading, noTrunc bool, format string) error {
-	if format == "json" {
-		if list == nil {
-			list = []*network.Network{}
-		}
-		return a.printJSON(list)
-	}
 	rows := []networkRow{}
 	var lines [][]string
 	var names strings.Builder
 	for _, n := range list {
-		id := n.ID
-		if !noTrunc {
-			id = id[:min(12, len(id))]
+		if !noTrunc && format != "json" {
+			short := *n
+			short.ID = n.ID[:min(12, len(n.ID))]
+			n = &short
 		}
-		rows = append(rows, networkRow{
-			ID: id, Name: n.Name, Driver: n.Driver, Labels: n.Labels, Options: n.Options, Subnets: n.Subnets, Created: n.Created,
-			Internal: n.Internal, IPv6Enabled: n.IPv6, DNSEnabled: n.DNS, NetworkDNSServers: n.Servers,
-		})
-		lines = append(lines, []string{id, n.Name, n.Driver})
+		rows = append(rows, newNetworkRow(n))
+		lines = append(lines, []string{n.ID, n.Name, n.Driver})
 		names.WriteString(n.Name + "\n")
 	}
 	switch {
@@ -340,7 +335,7 @@ func networkFilter(filters []string) (func(*network.Network) bool, error) {
 
 // networkInspection is what sbx network inspect prints, with podman's keys.
 type networkInspection struct {
-	*network.Network
+	networkRow
 	Containers map[string]networkMember `json:"containers"`
 }
 
@@ -354,7 +349,7 @@ type networkInterface struct {
 }
 
 type networkAddress struct {
-	Address netip.Prefix `json:"ipnet"`
+	IPNet   netip.Prefix `json:"ipnet"`
 	Gateway netip.Addr   `json:"gateway"`
 }
 
@@ -390,7 +385,7 @@ func defineNetworkInspect(a *app, fs *pflag.FlagSet) action {
 }
 
 func inspectNetwork(n *network.Network) (networkInspection, error) {
-	i := networkInspection{n, map[string]networkMember{}}
+	i := networkInspection{newNetworkRow(n), map[string]networkMember{}}
 	members, err := n.Members()
 	for _, m := range members {
 		var in networkInterface

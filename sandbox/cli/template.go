@@ -33,7 +33,11 @@ func (a *app) printFormat(format string, rows any, heading bool) error {
 	}
 	var b bytes.Buffer
 	if table && heading {
-		b.WriteString(headings(t.Root) + "\n")
+		var special map[string]string
+		if own, ok := reflect.Zero(list.Type().Elem()).Interface().(interface{ headings() map[string]string }); ok {
+			special = own.headings()
+		}
+		b.WriteString(headings(t.Root, special) + "\n")
 	}
 	for i := range list.Len() {
 		if err := t.Execute(&b, list.Index(i).Interface()); err != nil {
@@ -184,15 +188,16 @@ func element(t reflect.Type) reflect.Type {
 }
 
 // headings is the row above a table: the text of the template, with the name of the first
-// field in the place of each action.
-func headings(list *ast.ListNode) string {
+// field in the place of each action. special are those that are called otherwise.
+func headings(list *ast.ListNode, special map[string]string) string {
 	var b strings.Builder
 	for _, n := range list.Nodes {
 		if text, ok := n.(*ast.TextNode); ok {
 			b.Write(text.Text)
 			continue
 		}
-		b.WriteString(heading(firstField(n)))
+		name := firstField(n)
+		b.WriteString(cmp.Or(special[name], heading(name)))
 	}
 	return b.String()
 }

@@ -40,7 +40,7 @@ func (s Store) Create(o Options, host []netip.Prefix) (*Network, error) {
 	}
 	n := &Network{
 		Name: o.Name, Driver: "bridge", Created: time.Now().Round(0), Subnets: o.Subnets,
-		Internal: o.Internal, DNS: !o.NoDNS, Servers: o.Servers, Labels: o.Labels, Options: o.Options,
+		Internal: o.Internal, DNSEnabled: !o.NoDNS, NetworkDNSServers: o.Servers, Labels: o.Labels, Options: o.Options,
 	}
 	if n.Name == "" {
 		n.Name = unusedName(others)
@@ -117,7 +117,7 @@ func (n *Network) choose(ipv6 bool, random []byte, others []*Network, host []net
 	if ipv6 && !has6 {
 		n.Subnets = append(n.Subnets, Subnet{Subnet: local(random)})
 	}
-	n.IPv6 = has6 || ipv6
+	n.IPv6Enabled = has6 || ipv6
 	for i := range n.Subnets {
 		if s := &n.Subnets[i]; !s.Gateway.IsValid() {
 			s.Gateway = s.Subnet.Addr().Next()

@@ -93,7 +93,7 @@ func (l *Lease) allocate(wanted []netip.Addr) error {
 			}
 		}
 		set := allocator.RangeSet{{
-			RangeStart: r.Start.AsSlice(), RangeEnd: r.End.AsSlice(), Gateway: s.Gateway.AsSlice(),
+			RangeStart: r.StartIP.AsSlice(), RangeEnd: r.EndIP.AsSlice(), Gateway: s.Gateway.AsSlice(),
 			Subnet: types.IPNet{IP: s.Subnet.Addr().AsSlice(), Mask: net.CIDRMask(s.Subnet.Bits(), s.Subnet.Addr().BitLen())},
 		}}
 		if err := set.Canonicalize(); err != nil {

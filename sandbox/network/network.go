@@ -32,35 +32,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Network is the definition of one, in podman's words.
+// Network is the definition of one, in podman's words: templates of its users name the fields, and
+// programs the keys.
 type Network struct {
-	Name     string            `json:"name"`
-	ID       string            `json:"id"`
-	Driver   string            `json:"driver"`
-	Created  time.Time         `json:"created"`
-	Subnets  []Subnet          `json:"subnets"`
-	IPv6     bool              `json:"ipv6_enabled"`
-	Internal bool              `json:"internal"` // nothing leads out
-	DNS      bool              `json:"dns_enabled"`
-	Servers  []netip.Addr      `json:"network_dns_servers,omitempty"` // asked in the place of the host's
-	Labels   map[string]string `json:"labels"`
-	Options  map[string]string `json:"options"`
+	Name              string            `json:"name"`
+	ID                string            `json:"id"`
+	Driver            string            `json:"driver"`
+	Created           time.Time         `json:"created"`
+	Subnets           []Subnet          `json:"subnets"`
+	IPv6Enabled       bool              `json:"ipv6_enabled"`
+	Internal          bool              `json:"internal"` // nothing leads out
+	DNSEnabled        bool              `json:"dns_enabled"`
+	NetworkDNSServers []netip.Addr      `json:"network_dns_servers,omitempty"` // asked in the place of the host's
+	Labels            map[string]string `json:"labels"`
+	Options           map[string]string `json:"options"`
 
 	dir string
 }
 
 // Subnet is the network of one family: a Network has one or two.
 type Subnet struct {
-	Subnet  netip.Prefix `json:"subnet"`
-	Gateway netip.Addr   `json:"gateway"`
-	Range   *Range       `json:"lease_range,omitempty"` // nil is all of it
+	Subnet     netip.Prefix `json:"subnet"`
+	Gateway    netip.Addr   `json:"gateway"`
+	LeaseRange *Range       `json:"lease_range,omitempty"` // nil is all of it
 }
 
 // Range is what addresses are leased from, both ends included.
 type Range struct {
-	Start netip.Addr `json:"start_ip"`
-	End   netip.Addr `json:"end_ip"`
+	StartIP netip.Addr `json:"start_ip"`
+	EndIP   netip.Addr `json:"end_ip"`
 }
+
+// String is for templates that print all of a Subnet.
+func (r Range) String() string { return r.StartIP.String() + "-" + r.EndIP.String() }
 
 // ErrNotFound: there is no network of that name.
 var ErrNotFound = errors.New("no such network")

@@ -54,7 +54,7 @@ func TestSubnets(t *testing.T) {
 		got := fmt.Sprint(err)
 		if err == nil {
 			r := n.Subnets[0].leases()
-			got = fmt.Sprintf("%s %s-%s", n.Subnets[0].Gateway, r.Start, r.End)
+			got = fmt.Sprintf("%s %s-%s", n.Subnets[0].Gateway, r.StartIP, r.EndIP)
 		}
 		if got != want && !strings.Contains(got, want) {
 			t.Errorf("%s: %s, want %s", text, got, want)
@@ -120,7 +120,7 @@ func TestLeases(t *testing.T) {
 
 func TestLeaseWanted(t *testing.T) {
 	_, n := create(t, Options{Name: "x", Subnets: []Subnet{{
-		Subnet: netip.MustParsePrefix("10.1.0.0/24"), Range: &Range{netip.MustParseAddr("10.1.0.128"), netip.MustParseAddr("10.1.0.129")},
+		Subnet: netip.MustParsePrefix("10.1.0.0/24"), LeaseRange: &Range{netip.MustParseAddr("10.1.0.128"), netip.MustParseAddr("10.1.0.129")},
 	}}})
 	l, err := n.Lease(Member{ID: "a"}, addrs("10.1.0.7"))
 	if err != nil || l.Addresses[0].String() != "10.1.0.7/24" {

@@ -16,11 +16,11 @@ func (s *Subnet) check() error {
 		return fmt.Errorf("gateway %s: not an address of a host in %s", s.Gateway, p)
 	}
 	r := s.leases()
-	if !s.member(r.Start) || !s.member(r.End) || r.End.Less(r.Start) {
-		return fmt.Errorf("range %s-%s: not addresses of hosts in %s", r.Start, r.End, p)
+	if !s.member(r.StartIP) || !s.member(r.EndIP) || r.EndIP.Less(r.StartIP) {
+		return fmt.Errorf("range %s-%s: not addresses of hosts in %s", r.StartIP, r.EndIP, p)
 	}
-	if r.Start == r.End && r.Start == s.Gateway {
-		return fmt.Errorf("range %s-%s: the gateway has it all", r.Start, r.End)
+	if r.StartIP == r.EndIP && r.StartIP == s.Gateway {
+		return fmt.Errorf("range %s-%s: the gateway has it all", r.StartIP, r.EndIP)
 	}
 	return nil
 }
@@ -59,12 +59,12 @@ func (s *Subnet) member(a netip.Addr) bool {
 
 // leases is the range, or all of the subnet. Of IPv6 that ends where a person can still read it.
 func (s *Subnet) leases() Range {
-	if s.Range != nil {
-		return *s.Range
+	if s.LeaseRange != nil {
+		return *s.LeaseRange
 	}
-	r := Range{Start: s.Subnet.Addr().Next(), End: Last(s.Subnet)}
-	if r.End.Is4() {
-		r.End = r.End.Prev()
+	r := Range{StartIP: s.Subnet.Addr().Next(), EndIP: Last(s.Subnet)}
+	if r.EndIP.Is4() {
+		r.EndIP = r.EndIP.Prev()
 	}
 	return r
 }
