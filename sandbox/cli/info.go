@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"sbx/sandbox"
 )
@@ -28,6 +29,8 @@ type hostInfo struct {
 	User           string    `json:"user"`
 	UserNamespaces string    `json:"userNamespaces"`              // "yes", or why not,
 	Fix            string    `json:"userNamespacesFix,omitempty"` // and what helps
+	Ping           string    `json:"ping"`                        // the same, of ICMP sockets for private networks
+	PingFix        string    `json:"pingFix,omitempty"`           //
 	IDMappings     idMapInfo `json:"idMappings"`
 	Security       secInfo   `json:"security"`
 }
@@ -100,6 +103,7 @@ func (a *app) gatherInfo() (info, error) {
 		CgroupVersion:  "v1",
 		User:           host.Caller.Name,
 		UserNamespaces: "yes",
+		Ping:           "yes",
 		IDMappings: idMapInfo{
 			SubUIDs: []idRange{}, SubGIDs: []idRange{},
 			Problem: host.Caller.Why, Fix: host.Caller.Fix,
@@ -111,6 +115,10 @@ func (a *app) gatherInfo() (info, error) {
 		if errors.As(err, &hinter) {
 			in.Host.Fix = hinter.Hint()
 		}
+	}
+	if err := tryPing(); err != nil {
+		in.Host.Ping = fmt.Sprintf("no: %v: net.ipv4.ping_group_range (%s) has none of your groups", err, sysctl("net/ipv4/ping_group_range"))
+		in.Host.PingFix = fmt.Sprintf("sysctl -w 'net.ipv4.ping_group_range=%d %[1]d' as root; until then, nothing that is pinged from a private network answers", os.Getgid())
 	}
 	ids := &in.Host.IDMappings
 	for _, id := range host.Caller.SubUIDs {
@@ -141,12 +149,23 @@ func (a *app) gatherInfo() (info, error) {
 	return in, nil
 }
 
-func kernelFile(name string) string {
-	text, err := os.ReadFile("/proc/sys/kernel/" + name)
+func kernelFile(name string) string { return sysctl("kernel/" + name) }
+
+func sysctl(path string) string {
+	text, err := os.ReadFile("/proc/sys/" + path)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(text))
+	return strings.Join(strings.Fields(string(text)), " ")
+}
+
+// tryPing asks the kernel for a socket like that which sbx-net pings by (icmp(7)).
+func tryPing() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
 }
 
 // text is info for people.
@@ -160,6 +179,10 @@ func (in info) text() string {
 	line("user namespaces", h.UserNamespaces)
 	if h.Fix != "" {
 		line("", h.Fix)
+	}
+	line("ping", h.Ping)
+	if h.PingFix != "" {
+		line("", h.PingFix)
 	}
 	line("subordinate ids", ranges(h.IDMappings))
 	if h.IDMappings.Problem != "" {
