@@ -89,14 +89,6 @@ func readAll(r io.Reader, name string, max int64) ([]byte, error) {
 	return data, err
 }
 
-// proxyNames are the variables that --http-proxy hands on.
-func proxyNames() []string {
-	return []string{
-		"http_proxy", "https_proxy", "ftp_proxy", "no_proxy",
-		"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY",
-	}
-}
-
 func (a *runArgs) addEnv(s string) error {
 	kv, err := parseEnv(s, a.caller)
 	a.env = append(a.env, kv...)
@@ -127,14 +119,7 @@ func (a *runArgs) unsetEnv(s string) error {
 // finishEnv puts the sources of the environment in order, lowest precedence first.
 func (a *runArgs) finishEnv() {
 	var env []string
-	// A proxy's address may hold a password, which is not for what nobody trusts.
-	if a.httpProxy == nil && a.spec.Security.Preset != "untrusted" || a.httpProxy != nil && *a.httpProxy {
-		for _, name := range proxyNames() {
-			if value, ok := a.caller.lookup(name); ok {
-				env = append(env, name+"="+value)
-			}
-		}
-	}
+	env = append(env, a.proxies()...)
 	if a.envHost {
 		for _, kv := range a.caller.environ() {
 			if i := strings.IndexByte(kv, '='); i > 0 {

@@ -101,6 +101,49 @@ func TestOrderOfEnvironment(t *testing.T) {
 	}
 }
 
+// What proxies are handed on, and what is said of those that are not.
+func TestProxies(t *testing.T) {
+	for _, test := range []struct{ value, flags, want, warning string }{
+		{"http://proxy.test:3128", "", "http://proxy.test:3128", ""},
+		{"http://127.0.0.1:3128", "", "", "http_proxy is at 127.0.0.1:3128, this host's loopback"},
+		{"http://ada:hunter2@localhost:3128/", "", "", "http_proxy is at localhost:3128, this host's loopback"},
+		{"[::1]:3128", "--network pasta", "", "http_proxy is at [::1]:3128, this host's loopback"},
+		{"socks5h://127.1.2.3", "--network backend", "", "http_proxy is at 127.1.2.3, this host's loopback"},
+		{"localhost:3128", "--http-proxy=false", "", ""},
+		{"localhost:3128", "--http-proxy", "localhost:3128", "--http-proxy: http_proxy is at localhost:3128, which is the sandbox itself inside"},
+		{"localhost:3128", "--network host", "localhost:3128", ""},
+		{"localhost:3128", "--network none", "localhost:3128", ""},
+		{"http://localhost.test:3128", "", "http://localhost.test:3128", ""},
+		{"http://proxy.test:3128/?127.0.0.1", "", "http://proxy.test:3128/?127.0.0.1", ""},
+		{"http://proxy.test:3128", "--deny example.test", "", ""},
+		{"http://proxy.test:3128", "--allow example.test", "", ""},
+		{"http://proxy.test:3128", "--allow proxy.test --http-proxy", "http://proxy.test:3128", ""},
+		{"http://proxy.test:3128", "--preset untrusted", "", ""},
+		{"", "", "", ""},
+	} {
+		a, _, stderr := testAppIO()
+		a.command = "run"
+		r := newRunArgs(a)
+		r.caller.lookup = func(name string) (string, bool) { return test.value, name == "http_proxy" }
+		fs := newFlagSet("run")
+		r.addTo(fs)
+		err := parse(fs, strings.Fields(test.flags))
+		if err == nil {
+			err = r.finish([]string{"image"})
+		}
+		want := []string{"http_proxy=" + test.want}
+		if test.want == "" && test.value != "" {
+			want = nil
+		}
+		if err != nil || !reflect.DeepEqual(r.spec.Env, want) {
+			t.Errorf("%+v: %q, %v", test, r.spec.Env, err)
+		}
+		if said := stderr.String(); !strings.Contains(said, test.warning) || (said == "") != (test.warning == "") || strings.Contains(said, "hunter2") {
+			t.Errorf("%+v: %s", test, said)
+		}
+	}
+}
+
 func FuzzEnvFile(f *testing.F) {
 	f.Add([]byte("A=1\n# x\nSECRET_*\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
