@@ -165,7 +165,10 @@ func (h *hall) member(control *os.File) {
 		Send(control, Reply{Failure: err.Error()}, nil)
 		return
 	}
-	defer p.leave() // before the rest, of which the log takes its time
+	defer func() { // before the rest, of which the log takes its time
+		s.published.close()
+		p.leave()
+	}()
 	s.peers = h.sw
 	if err := s.attach(newGateway(p)); err != nil {
 		Send(control, Reply{Failure: err.Error()}, nil)
@@ -176,7 +179,7 @@ func (h *hall) member(control *os.File) {
 	if log != nil {
 		s.LogTo(log)
 	}
-	chosen, err := s.Publish()
+	chosen, err := h.publish(s, p)
 	if err != nil {
 		Send(control, failed(err), nil)
 		return
@@ -213,6 +216,17 @@ func (h *hall) join(c Config) (*port, error) {
 		p, err := h.sw.join(c)
 		if !errors.Is(err, errTaken) || time.Now().After(end) {
 			return p, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// publish does the same for who had the port.
+func (h *hall) publish(s *Stack, p *port) ([]uint16, error) {
+	for end := time.Now().Add(leaveTime); ; {
+		chosen, err := s.Publish()
+		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) || !h.sw.published(p) {
+			return chosen, err
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

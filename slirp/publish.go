@@ -33,6 +33,7 @@ func (s *Stack) Publish() (chosen []uint16, err error) {
 	defer func() {
 		if err != nil {
 			s.published.close()
+			s.published.tcp, s.published.udp = nil, nil // it may be tried again
 		}
 	}()
 	for _, p := range s.config.Ports {

@@ -119,6 +119,18 @@ func (w *Switch) join(c Config) (*port, error) {
 	return p, nil
 }
 
+// published: another member has a port that p wants.
+func (w *Switch) published(p *port) bool {
+	for _, q := range w.members.Load().byMAC {
+		for _, theirs := range q.config.Ports {
+			if q != p && slices.ContainsFunc(p.config.Ports, theirs.Collides) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // errTaken: two members of one address would get each other's frames.
 var errTaken = errors.New("another sandbox has that address")
 
