@@ -61,7 +61,7 @@ func claimName(p *Plan) (*name, error) {
 			patience--
 			time.Sleep(2 * time.Millisecond)
 		case errors.Is(err, unix.EWOULDBLOCK):
-			return nil, &Error{Text: "--name " + p.Name + ": a running sandbox has that name", Fix: "a name is free when its sandbox has ended"}
+			return nil, &Error{Text: "--name " + p.Name + ": a running sandbox has that name", Fix: "a name is free when its sandbox has ended; --replace ends it"}
 		case err != nil:
 			return nil, fmt.Errorf("--name %s: lock %s: %w", p.Name, path, err)
 		case lock == nil: // swept, as we came
@@ -134,7 +134,17 @@ func findRunning(runs, name string) (*running, error) {
 }
 
 func (r *running) gone() error {
-	return &Error{Text: "no running sandbox has the name " + r.name, Fix: "start one: sbx run --name " + r.name + " ...; its name ends with it"}
+	return &goneError{r.name}
+}
+
+// goneError: a sandbox is not there, or not any more.
+type goneError struct{ name string }
+
+func (e *goneError) Error() string { return "no running sandbox has the name " + e.name }
+
+// Hint says what helps.
+func (e *goneError) Hint() string {
+	return "start one: sbx run --name " + e.name + " ...; its name ends with it"
 }
 
 // alive: its parent still holds the lock.

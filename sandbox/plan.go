@@ -99,6 +99,8 @@ type Parent struct {
 	Timeout     Duration `json:"timeout,omitempty"`     // after which the sandbox ends
 	StopSignal  Signal   `json:"stopSignal,omitempty"`  // asks the command to end when that is over
 	StopTimeout Duration `json:"stopTimeout,omitempty"` // how long it may then take
+	CIDFile     string   `json:"cidFile,omitempty"`     // a new file for the run's id,
+	PIDFile     string   `json:"pidFile,omitempty"`     // and one for the command's process id
 }
 
 // Values that are printed otherwise than Go does; see print.go.

@@ -12,7 +12,7 @@ import (
 // parent is what of a Spec concerns only the caller's process, which stays outside.
 func (p *planner) parent() error {
 	spec := p.spec
-	p.Parent = Parent{Interactive: spec.Interactive, SigProxy: spec.SigProxy, Timeout: Duration(spec.Timeout)}
+	p.Parent = Parent{Interactive: spec.Interactive, SigProxy: spec.SigProxy, Timeout: Duration(spec.Timeout), CIDFile: spec.CIDFile, PIDFile: spec.PIDFile}
 	if len(spec.Attach) > 0 {
 		attached := func(stream string) bool { return slices.Contains(spec.Attach, stream) }
 		p.Parent.Interactive = spec.Interactive && attached("stdin")

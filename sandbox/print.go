@@ -262,6 +262,12 @@ func (p *Parent) write(t *page) {
 		}
 		t.row("timeout", fmt.Sprintf("%s, %s", p.Timeout, then))
 	}
+	if p.CIDFile != "" {
+		t.row("id in", word(p.CIDFile))
+	}
+	if p.PIDFile != "" {
+		t.row("process id in", word(p.PIDFile))
+	}
 }
 
 // detail says how, in the words of mount(8) where it has any. runDir is written RUN.

@@ -23,6 +23,8 @@ type parent struct {
 	debug    func(string) // or interests only who asks
 	dir      *runDir
 	name     *name // nil without one
+	cidFile  *idFile
+	pidFile  *idFile
 	reports  *os.File
 	mu       sync.Mutex    // whoever reaches for child may come late
 	child    *userns.Child // sbx-init; nil again once it has been waited for
@@ -92,6 +94,9 @@ func (pa *parent) start() error {
 	}
 	defer done()
 	if pa.name, err = claimName(pa.p); err != nil {
+		return err
+	}
+	if pa.cidFile, err = claimCIDFile(pa.p); err != nil {
 		return err
 	}
 	if pa.p.publishes() { // what may fail comes before sbx-init gets its message
@@ -286,6 +291,9 @@ func (pa *parent) follow() (int, error) {
 			for _, text := range r.Warnings {
 				pa.warn(text)
 			}
+			if err := pa.tellPID(fds[0]); err != nil {
+				return 125, err
+			}
 			if err := pa.connect(fds[1:]); err != nil {
 				return 125, err
 			}
@@ -398,6 +406,8 @@ func (pa *parent) close() {
 	if pa.reports != nil {
 		pa.reports.Close()
 	}
+	pa.warnOf(pa.cidFile.remove())
+	pa.warnOf(pa.pidFile.remove())
 	if pa.name != nil {
 		pa.name.release()
 	}

@@ -95,6 +95,8 @@ type Spec struct {
 	StopTimeout time.Duration
 	Timeout     time.Duration // --timeout; 0 is none
 	Labels      []KeyValue
+	CIDFile     string // --cidfile, --pidfile: absolute
+	PIDFile     string
 }
 
 // Root is the tree that becomes the sandbox's root directory: layers, or a directory.

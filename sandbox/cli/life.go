@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -165,4 +166,30 @@ func (a *runArgs) setFormat(s string) error {
 func (a *runArgs) setPull(s string) (err error) {
 	a.pull.policy, err = image.ParsePullPolicy(s)
 	return err
+}
+
+// setCIDFile reads the name of a file that is not there yet.
+func (a *runArgs) setCIDFile(s string) (err error) {
+	if a.spec.CIDFile, err = newFile(s); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(a.spec.CIDFile); err == nil { // before anything is fetched, or ended
+		return &usageError{
+			msg:  fmt.Sprintf("%s: it exists already", quoteArg(s)),
+			hint: "another sandbox may be using it, or sbx was killed; if not so, remove it",
+		}
+	}
+	return nil
+}
+
+func (a *runArgs) setPIDFile(s string) (err error) {
+	a.spec.PIDFile, err = newFile(s)
+	return err
+}
+
+func newFile(s string) (string, error) {
+	if s == "" {
+		return "", fmt.Errorf("%s: not a file", quoteArg(s))
+	}
+	return hostPath(s)
 }

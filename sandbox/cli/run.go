@@ -26,6 +26,7 @@ type runArgs struct {
 	rootfs     bool
 	privileged bool
 	dryRun     bool
+	replace    bool
 	help       bool
 	format     string
 
@@ -91,6 +92,11 @@ func (r *runArgs) run(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(r.spec.Networks) > 0 { // where the other one may have the address that is wanted
+		if err := r.endNamesake(); err != nil {
+			return 0, err
+		}
+	}
 	leave, err := r.joinNetworks(host)
 	if err != nil {
 		return 0, err
@@ -116,6 +122,9 @@ func (r *runArgs) run(args []string) (int, error) {
 	if r.app.commit != nil {
 		r.app.commit()
 	}
+	if err := r.endNamesake(); err != nil {
+		return 0, err
+	}
 	if err := r.makeVolumes(); err != nil {
 		return 0, err
 	}
@@ -131,6 +140,9 @@ func (r *runArgs) finish(args []string) error {
 	if r.format != "" && !r.dryRun {
 		return &usageError{msg: "--format goes with --dry-run"}
 	}
+	if r.replace && r.spec.Name == "" {
+		return &usageError{msg: "--replace: no --name is given", hint: "the running sandbox of that name is ended"}
+	}
 	for _, check := range []func() error{r.finishSecurity, r.finishNetworks, r.pull.check} {
 		if err := check(); err != nil {
 			return err
@@ -140,6 +152,14 @@ func (r *runArgs) finish(args []string) error {
 	r.spec.Args = args[1:]
 	r.spec.Root.Label = args[0]
 	return nil
+}
+
+// endNamesake does what --replace says.
+func (r *runArgs) endNamesake() error {
+	if !r.replace || r.dryRun {
+		return nil
+	}
+	return sandbox.EndRunning(r.store.Dir(), r.spec.Name, func(text string) { r.app.note("%s", text) })
 }
 
 // resolve fills in the trees that the run is made of: the root, and every mount of

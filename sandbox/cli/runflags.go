@@ -34,13 +34,11 @@ type runFlag struct {
 
 // What is not built yet, and why a flag is ignored.
 const (
-	noLimits  = "resource limits are not built into this version of sbx"
-	noDetach  = "sandboxes in the background are not built into this version of sbx"
-	noNames   = "a sandbox has no id, and is not found when it has ended, in this version of sbx"
-	noReplace = "ending another sandbox is not built into this version of sbx; its name is free when it has ended"
-	noCDI     = "devices by CDI are not built into this version of sbx"
-	noHealth  = "sbx runs no health checks"
-	noOCI     = "no OCI runtime is used"
+	noLimits = "resource limits are not built into this version of sbx"
+	noDetach = "sandboxes in the background are not built into this version of sbx"
+	noCDI    = "devices by CDI are not built into this version of sbx"
+	noHealth = "sbx runs no health checks"
+	noOCI    = "no OCI runtime is used"
 )
 
 // instead says what does something of the kind; "" if nothing does.
@@ -210,13 +208,13 @@ var runFlags = [...]runFlag{
 	{name: "annotation", class: ignored, note: noOCI},
 	{name: "log-driver", set: (*runArgs).setLogDriver},
 	{name: "detach-keys", set: (*runArgs).setDetachKeys},
-	{name: "cidfile", class: absent, note: noNames},
+	{name: "cidfile", set: (*runArgs).setCIDFile},
 	{name: "conmon-pidfile", class: ignored, note: "there is no conmon"},
 	{name: "detach", short: "d", class: absent, boolean: true, note: noDetach},
 	{name: "log-opt", class: absent, note: "logs are not built into this version of sbx"},
 	{name: "name", set: (*runArgs).setName},
-	{name: "pidfile", class: absent, note: noDetach},
-	{name: "replace", class: absent, boolean: true, note: noReplace},
+	{name: "pidfile", set: (*runArgs).setPIDFile},
+	{name: "replace", boolean: true, to: func(a *runArgs) any { return &a.replace }},
 	{name: "requires", class: ignored, note: "there are no dependencies between sandboxes"},
 	{name: "restart", set: (*runArgs).setRestart},
 	{name: "rmi", class: ignored, boolean: true, note: "the image stays; remove it with sbx rmi"},
