@@ -12,21 +12,13 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-const (
-	// A body that is no larger is copied into memory of its size; a larger one, as the kernel makes
-	// of a stream, keeps the buffer that it was read into.
-	copyBody = 16 << 10
-	maxBody  = buffer.MaxChunkSize // no packet of IP, with its Ethernet header but without a head, has more
-
-	// So many frames are delivered before somebody else has the processor.
-	readBatch = 16
-)
+// So many frames are delivered before somebody else has the processor.
+const readBatch = 16
 
 // ethernet is the stack's end of a link (stack.LinkEndpoint): whole frames on a packet socket or
 // a tap, each after a header that leaves segments and checksums to the kernel. One goroutine reads and
@@ -85,13 +77,11 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 		n, err := in.read(e.raw)
 		switch err {
 		case nil:
-			if size, split := udpSegments(in.offload[:]); split {
-				if !in.forStack(n) || !splitDatagrams(size, in.whole(n), func(frame []byte) { deliver(packetOf(frame)) }) {
-					e.malformed.Add(1)
-				}
-				i = -1 // as much as many frames
-			} else if pkt := in.packet(n); pkt != nil {
-				deliver(pkt)
+			if in.forStack(n) && !in.each(n, deliver) {
+				e.malformed.Add(1)
+			}
+			if in.many() {
+				i = -1
 			}
 		case unix.EINTR, unix.ENETDOWN: // the sandbox may take its link down, and up again
 		case unix.EINVAL: // or send segments of a kind that virtio has no word for
@@ -99,85 +89,6 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 			return
 		}
 	}
-}
-
-// frameBuffer is where one frame is read into: its headers for themselves, for the stack copies a
-// View that has one of IP in it.
-type frameBuffer struct {
-	offload [vnetHeader]byte
-	head    [128]byte // as much as a View of this size holds, or what follows would be moved into it
-	body    *buffer.View
-	joined  []byte // the last frame that had to be in one piece
-}
-
-func (b *frameBuffer) read(link syscall.RawConn) (n int, failed error) {
-	if b.body == nil {
-		b.body = buffer.NewViewSize(maxBody)
-	}
-	pieces := [][]byte{b.offload[:], b.head[:], b.body.AsSlice()}
-	err := link.Read(func(fd uintptr) bool {
-		n, failed = readv(int(fd), pieces)
-		return failed != unix.EAGAIN
-	})
-	if err != nil {
-		return 0, err
-	}
-	return n, failed
-}
-
-// forStack: what was read, of n bytes, is a frame, and not for somebody else.
-func (b *frameBuffer) forStack(n int) bool {
-	if n < vnetHeader+header.EthernetMinimumSize {
-		return false
-	}
-	to := header.Ethernet(b.head[:]).DestinationAddress()
-	return to == tcpip.LinkAddress(stackMAC[:]) || header.IsMulticastEthernetAddress(to)
-}
-
-// whole is the frame in one piece, until the next.
-func (b *frameBuffer) whole(n int) []byte {
-	n -= vnetHeader
-	b.joined = append(b.joined[:0], b.head[:min(n, len(b.head))]...)
-	if n > len(b.head) {
-		b.joined = append(b.joined, b.body.AsSlice()[:n-len(b.head)]...)
-	}
-	return b.joined
-}
-
-// packet is the frame of n bytes that was read, or nil if it is none, or not for the stack.
-func (b *frameBuffer) packet(n int) *stack.PacketBuffer {
-	if !b.forStack(n) {
-		return nil
-	}
-	n -= vnetHeader
-	ether := header.Ethernet(b.head[:])
-	frame := buffer.MakeWithData(b.head[:min(n, len(b.head))])
-	switch n -= len(b.head); {
-	case n <= 0:
-	case n <= copyBody:
-		frame.Append(buffer.NewViewWithData(b.body.AsSlice()[:n]))
-	default:
-		b.body.CapLength(n)
-		frame.Append(b.body)
-		b.body = nil
-	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: frame})
-	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	pkt.NetworkProtocolNumber = ether.Type()
-	return pkt
-}
-
-// packetOf is a packet with a copy of frame.
-func packetOf(frame []byte) *stack.PacketBuffer {
-	head := min(len(frame), 128) // as with frameBuffer
-	payload := buffer.MakeWithData(frame[:head])
-	if head < len(frame) {
-		payload.Append(buffer.NewViewWithData(frame[head:]))
-	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload})
-	pkt.LinkHeader().Consume(header.EthernetMinimumSize)
-	pkt.NetworkProtocolNumber = header.Ethernet(frame).Type()
-	return pkt
 }
 
 // WritePackets sends each as a frame. One that the link has no room for is lost.

@@ -48,5 +48,6 @@ func makeTap(c Config, fd int) error {
 	if err := netlink.LinkSetMTU(link, c.MTU); err != nil {
 		return fmt.Errorf("give %s an MTU of %d: %w", c.iface(), c.MTU, err)
 	}
-	return configure(c)
+	_, err = configure(c)
+	return err
 }
