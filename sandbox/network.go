@@ -111,13 +111,18 @@ func (n *network) wait(warn func(string)) error {
 }
 
 func (n *network) end(warn func(string)) error {
-	var err error
+	var err, failure error
 	if !n.asked {
 		_, err = n.ready()
 	}
 	for err == nil {
 		var r slirp.Reply
-		if _, err = slirp.Receive(n.control, &r); err == nil {
+		if _, err = slirp.Receive(n.control, &r); err != nil {
+			break
+		}
+		if r.Failure != "" {
+			failure = &Error{Text: r.Failure, Fix: r.Fix} // the end follows
+		} else {
 			warn(r.Warning)
 		}
 	}
@@ -127,7 +132,7 @@ func (n *network) end(warn func(string)) error {
 	if n.stopped.Load() {
 		return nil
 	}
-	return err
+	return cmp.Or(failure, err)
 }
 
 // connect hands over the link and, with published ports, what sockets in the sandbox are to be

@@ -50,7 +50,7 @@ func Net() string {
 	return fmt.Sprint(st.Dev, st.Ino)
 }
 
-// Reply is what sbx-net says: once, to its Config, and later only warnings.
+// Reply is what sbx-net says: once, to its Config, and later only warnings, or why it ends.
 type Reply struct {
 	Failure string `json:"failure,omitempty"`
 	Fix     string `json:"fix,omitempty"` // what helps against the failure
@@ -119,6 +119,9 @@ func fileOf(rights []byte) (*os.File, error) {
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) == 0 {
 		return nil, err
+	}
+	for _, fd := range fds[1:] { // the buffer is padded, and has room for two
+		unix.Close(fd)
 	}
 	return os.NewFile(uintptr(fds[0]), "from the control socket"), nil
 }

@@ -187,26 +187,37 @@ func (h *hall) member(control *os.File) {
 	if Send(control, Reply{Ports: chosen}, nil) != nil {
 		return
 	}
-	h.serveLinks(control, p, s)
+	if err := serveLinks(control, p, s); err != nil {
+		Send(control, Reply{Failure: err.Error()}, nil)
+	}
 }
 
 // serveLinks waits for the member's link, and for what sockets in there are asked for on, and then
-// for its end.
-func (h *hall) serveLinks(control *os.File, p *port, s *Stack) {
+// for its end, or that of the link.
+func serveLinks(control *os.File, p *port, s *Stack) error {
+	failed := make(chan error, 1)
 	for {
 		var next Order
 		f, err := Receive(control, &next)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return <-failed
+		}
 		if err != nil || f == nil {
-			return
+			return quiet(err)
 		}
 		if next.Sockets {
 			s.Accept(f)
 			continue
 		}
-		if p.connect(f, s.fit) != nil {
-			return
+		if err := p.connect(f, s.fit); err != nil {
+			return fmt.Errorf("link: %w", err)
 		}
-		go p.serve()
+		go func() {
+			if err := p.serve(); p.link.Load() != nil { // else the member has left
+				failed <- fmt.Errorf("link: %w", err)
+				control.SetReadDeadline(time.Unix(1, 0))
+			}
+		}()
 	}
 }
 

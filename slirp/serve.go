@@ -65,7 +65,7 @@ func serve(control *os.File) error {
 		if next.Sockets {
 			s.Accept(f)
 		} else if err := s.Serve(f); err != nil {
-			return err
+			return Send(control, failed(err), nil)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -197,6 +198,8 @@ func (p *port) serve() error {
 			return err
 		case failed == nil && n >= vnetHeader:
 			p.pass(b[:vnetHeader], b[vnetHeader:n])
+		case failed == nil && n == 0: // neither a packet socket nor a tap has that
+			return io.EOF
 		case failed == nil:
 		case failed == unix.EINVAL: // segments of a kind that the header has no word for
 			p.on.lost.Add(1)
