@@ -2,6 +2,7 @@ package slirp
 
 import (
 	"errors"
+	"hash/fnv"
 	"net"
 	"net/netip"
 )
@@ -41,7 +42,8 @@ func CheckMAC(s string) (string, error) {
 }
 
 // mac is that interface's address: the one that is asked for or, on a network, one made of the
-// address that is leased.
+// address that is leased. Of IPv6 it has 40 bits that all of the address goes into; should two members ever
+// have the same, Switch refuses the second.
 func (c *Config) mac() [6]byte {
 	if mac, err := net.ParseMAC(c.MAC); err == nil && len(mac) == 6 {
 		return [6]byte(mac)
@@ -49,15 +51,14 @@ func (c *Config) mac() [6]byte {
 	if c.Member == nil {
 		return sandboxMAC
 	}
-	mac := [6]byte{0x02, 0x01}
 	if c.IPv4.used() {
 		a := c.IPv4.Address.Addr().As4()
-		copy(mac[2:], a[:])
-	} else {
-		a := c.IPv6.Address.Addr().As16()
-		copy(mac[2:], a[12:])
+		return [6]byte{0x02, 0x01, a[0], a[1], a[2], a[3]}
 	}
-	return mac
+	hash, a := fnv.New64a(), c.IPv6.Address.Addr().As16()
+	hash.Write(a[:])
+	sum := hash.Sum(nil)
+	return [6]byte{0x06, sum[3], sum[4], sum[5], sum[6], sum[7]}
 }
 
 // routes: the sandbox's way out.
