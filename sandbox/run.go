@@ -18,9 +18,10 @@ import (
 // parent is the user's own process, in the host's namespaces, for the time of one run.
 type parent struct {
 	p        *Plan
-	warn     func(string) // told what only turns out on the way
-	note     func(string) // and what needs no action,
-	debug    func(string) // or interests only who asks
+	warn     func(string) // Told's
+	note     func(string)
+	debug    func(string)
+	left     func(string)
 	dir      *runDir
 	name     *name // nil without one
 	cidFile  *idFile
@@ -40,14 +41,21 @@ type parent struct {
 	ended    bool           // by itself: none of its processes lives
 }
 
+// Told are whom Run tells of what happens.
+type Told struct {
+	Warn  func(text string)    // what only turns out while the sandbox is built or taken down
+	Note  func(text string)    // what needs no action
+	Debug func(text string)    // which of two ways is taken
+	Left  func(network string) // a user-defined network that the sandbox is not on any more, though it goes on
+}
+
 // Run runs the sandbox and returns the exit status of its command, 128 and the number if a
 // signal ended it. An error with a method ExitStatus says itself what sbx exits with; any
 // other is a failure of sbx, 125. Run stays on the thread it is called on, whose end is the
-// sandbox's. warn is told what only turns out while the sandbox is built or taken down, and
-// note what it waits for, and debug which of two ways it takes.
-func Run(p *Plan, warn, note, debug func(string)) (int, error) {
+// sandbox's.
+func Run(p *Plan, told Told) (int, error) {
 	runtime.LockOSThread()
-	pa := &parent{p: p, warn: warn, note: note, debug: debug, tty: newTTY(p)}
+	pa := &parent{p: p, warn: told.Warn, note: told.Note, debug: told.Debug, left: told.Left, tty: newTTY(p)}
 	pa.command.over = make(chan struct{})
 	defer pa.close()
 	if err := pa.start(); err != nil {
@@ -150,19 +158,26 @@ func (pa *parent) startNetworks(netLog *os.File) error {
 
 func (pa *parent) watchNetworks() {
 	for i, n := range pa.networks {
-		text := "the sandbox has no network any more: "
+		of := ""
 		if pa.p.Link == nil {
-			text = "the sandbox is not on network " + pa.p.Networks[i].Link.Member.Network + " any more: "
+			of = pa.p.Networks[i].Link.Member.Network
 		}
 		n.watched = true
-		go pa.watchNetwork(n, text)
+		go pa.watchNetwork(n, of)
 	}
 }
 
-// watchNetwork tells of the end of an sbx-net, which comes after that of the sandbox.
-func (pa *parent) watchNetwork(n *network, text string) {
-	if err := n.wait(func(text string) { pa.warn("network: " + text) }); err != nil && n.linked.Load() {
-		pa.warn(text + err.Error())
+// watchNetwork tells of the end of an sbx-net, which comes after that of the sandbox, and whose network
+// nobody else may have.
+func (pa *parent) watchNetwork(n *network, of string) {
+	err := n.wait(func(text string) { pa.warn("network: " + text) })
+	switch {
+	case err == nil || !n.linked.Load():
+	case of == "":
+		pa.warn("the sandbox has no network any more: " + err.Error())
+	default:
+		pa.warn("the sandbox is not on network " + of + " any more: " + err.Error())
+		pa.left(of)
 	}
 }
 

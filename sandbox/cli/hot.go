@@ -73,7 +73,9 @@ func (r *runArgs) findNetworks() error {
 	return nil
 }
 
-func (r *runArgs) joinNetworks(sandbox.Host) (leave func(), err error) { return func() {}, nil }
+func (r *runArgs) joinNetworks(sandbox.Host) (leave func(name string), err error) {
+	return func(string) {}, nil
+}
 
 // runnable: this half, too.
 func runnable(*sandbox.Plan) error { return nil }

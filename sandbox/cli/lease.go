@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"sbx/sandbox"
 	"sbx/sandbox/network"
@@ -31,12 +32,19 @@ func (r *runArgs) findNetworks() error {
 	return nil
 }
 
-// joinNetworks gives the run an address on each of its networks. Until leave is called nobody
-// else gets them, nor are the networks removed.
-func (r *runArgs) joinNetworks(host sandbox.Host) (leave func(), err error) {
-	var leases []*network.Lease
-	release := func() {
-		for _, l := range leases {
+// joinNetworks gives the run an address on each of its networks. Until it has left one nobody
+// else gets that, nor is the network removed; without a name it leaves all.
+func (r *runArgs) joinNetworks(host sandbox.Host) (leave func(name string), err error) {
+	var mu sync.Mutex // the run may leave one by itself, while it ends
+	leases := map[string]*network.Lease{}
+	leave = func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		for of, l := range leases {
+			if name != "" && name != of {
+				continue
+			}
+			delete(leases, of)
 			if err := l.Release(); err != nil && !errors.Is(err, network.ErrNotFound) {
 				r.app.warn("%v", err)
 			}
@@ -46,12 +54,12 @@ func (r *runArgs) joinNetworks(host sandbox.Host) (leave func(), err error) {
 	for i := range r.spec.Networks {
 		l, err := r.joinNetwork(store, host, i)
 		if err != nil {
-			release()
+			leave("")
 			return nil, err
 		}
-		leases = append(leases, l)
+		leases[r.spec.Networks[i].Name] = l
 	}
-	return release, nil
+	return leave, nil
 }
 
 func (r *runArgs) joinNetwork(store network.Store, host sandbox.Host, i int) (*network.Lease, error) {

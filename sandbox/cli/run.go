@@ -101,7 +101,7 @@ func (r *runArgs) run(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer leave()
+	defer leave("")
 	plan, err := sandbox.NewPlan(r.spec, host)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", r.app.command, err)
@@ -129,7 +129,7 @@ func (r *runArgs) run(args []string) (int, error) {
 		return 0, err
 	}
 	note := func(text string) { r.app.note("%s", text) }
-	return sandbox.Run(plan, warn, note, func(text string) { r.app.debugf("%s", text) })
+	return sandbox.Run(plan, sandbox.Told{Warn: warn, Note: note, Debug: func(text string) { r.app.debugf("%s", text) }, Left: leave})
 }
 
 // finish checks what only all flags together tell, and takes in the arguments.
