@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -117,6 +118,24 @@ func (n *name) release() {
 type running struct {
 	dir  *os.File // locked by its parent as long as that lives
 	name string
+}
+
+// Running lists the names of the sandboxes that run, of those whose runs have their directories in data, sbx's
+// own. What cannot be read is not there.
+func Running(data string) (names []string) {
+	runs := filepath.Join(data, "runs")
+	entries, _ := os.ReadDir(runs)
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), "@")
+		if !ok {
+			continue
+		}
+		if r, err := findRunning(runs, name); err == nil {
+			r.dir.Close()
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // findRunning finds the running sandbox of that name, in the directory of runs.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"sbx/sandbox"
 	"sbx/sandbox/policy"
 )
 
@@ -98,6 +99,11 @@ func (a *app) complete(line []string) (c completion, prefix string) {
 func (a *app) flagValues(verb, flag string) completion {
 	c := flagValues(verb, flag)
 	if verb == "run" && (flag == "network" || flag == "net") {
+		if store, err := a.store(); err == nil {
+			for _, name := range sandbox.Running(store.Dir()) {
+				c.words = append(c.words, "container:"+name)
+			}
+		}
 		c.words = append(c.words, a.networkNames().words...)
 	}
 	return c
