@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -17,6 +20,10 @@ const maxPieces = 64
 
 // The two directions of a flow of TCP. Bytes go between the stack's own memory and the host's
 // socket, through no buffer of ours but for small pieces; a flow that stands still holds none.
+
+// stalled is how long nobody looks whether the source of a flow is still there, when there is no room
+// for more of it.
+const stalled = 3 * time.Second
 
 // copyTo writes what comes from the sandbox to outside, until its FIN.
 func (e *endpoint) copyTo(outside *net.TCPConn) error {
@@ -31,9 +38,18 @@ func (e *endpoint) copyTo(outside *net.TCPConn) error {
 		var failed error
 		var readErr tcpip.Error
 		err := raw.Write(func(fd uintptr) bool {
-			readErr, failed = e.send(int(fd))
+			if readErr, failed = e.send(int(fd)); failed == unix.EAGAIN {
+				outside.SetWriteDeadline(time.Now().Add(stalled))
+			}
 			return failed != unix.EAGAIN
 		})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if tcp.EndpointState(e.ep.State()) == tcp.StateError {
+				return err
+			}
+			outside.SetWriteDeadline(time.Time{})
+			continue
+		}
 		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
@@ -121,6 +137,8 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
 	e.queue.EventRegister(&entry)
 	defer e.queue.EventUnregister(&entry)
+	still := time.NewTimer(stalled)
+	defer still.Stop()
 	for {
 		var failed error
 		var writeErr tcpip.Error
@@ -141,7 +159,14 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 		switch writeErr.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
-			<-ready
+			still.Reset(stalled)
+			select {
+			case <-ready:
+			case <-still.C:
+				if err := socketError(raw); err != nil {
+					return err
+				}
+			}
 		default:
 			return errors.New(writeErr.String())
 		}

@@ -30,6 +30,8 @@ type ethernet struct {
 	fd   int
 	mtu  uint32
 
+	floor *floor // left by each frame
+
 	reading   sync.WaitGroup
 	malformed atomic.Int64 // frames that are not what the header before them says
 
@@ -38,7 +40,7 @@ type ethernet struct {
 }
 
 // newEthernet takes over fd.
-func newEthernet(fd, mtu int) (*ethernet, error) {
+func newEthernet(fd, mtu int, floor *floor) (*ethernet, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("set non-blocking: %w", err)
 	}
@@ -48,7 +50,7 @@ func newEthernet(fd, mtu int) (*ethernet, error) {
 		link.Close()
 		return nil, err
 	}
-	return &ethernet{link: link, raw: raw, fd: fd, mtu: uint32(mtu)}, nil
+	return &ethernet{link: link, raw: raw, fd: fd, mtu: uint32(mtu), floor: floor}, nil
 }
 
 // Attach begins to read, or with nil ends it.
@@ -77,6 +79,7 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 		n, err := in.read(e.raw)
 		switch err {
 		case nil:
+			e.floor.leave()
 			if in.forStack(n) && !in.each(n, deliver) {
 				e.malformed.Add(1)
 			}

@@ -169,7 +169,7 @@ func (h *hall) member(control *os.File) {
 		s.published.close()
 		p.leave()
 	}()
-	s.peers = h.sw
+	s.peers, s.floor = h.sw, &h.sw.floor
 	if err := s.attach(newGateway(p)); err != nil {
 		Send(control, Reply{Failure: err.Error()}, nil)
 		return

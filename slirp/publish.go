@@ -3,7 +3,6 @@
 package slirp
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -282,78 +281,4 @@ func connect(f *os.File, server unix.Sockaddr) error {
 		err = failed
 	}
 	return err
-}
-
-// join copies both ways until both have ended. One end's FIN becomes the other's, and so does
-// a RST.
-func (s *Stack) join(f *flow, client, server *net.TCPConn) {
-	stop := context.AfterFunc(s.ctx, func() { client.Close(); server.Close() })
-	defer stop()
-	var both sync.WaitGroup
-	both.Go(func() { pass(client, server, f.addReceived) })
-	pass(server, client, f.addSent)
-	both.Wait()
-	client.Close()
-	server.Close()
-}
-
-func pass(from, to *net.TCPConn, passed func(bytes int)) {
-	if err := copyStream(from, to, passed); err != nil {
-		reset(to)
-		reset(from)
-		return
-	}
-	to.CloseWrite()
-}
-
-const copySize = 256 << 10
-
-// buffers are shared by all connections between published ports and the sandbox.
-var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
-
-// copyStream ends with the FIN of from. A connection that stands still holds no buffer: what to has
-// no room for stays where it is.
-func copyStream(from, to *net.TCPConn, passed func(bytes int)) error {
-	source, err := from.SyscallConn()
-	if err != nil {
-		return err
-	}
-	sink, err := to.SyscallConn()
-	if err != nil {
-		return err
-	}
-	for {
-		var n int
-		var failed error
-		err := source.Read(func(fd uintptr) bool {
-			n, failed = waiting(int(fd))
-			return failed != unix.EAGAIN
-		})
-		if err = errors.Join(err, failed); err != nil || n == 0 {
-			return err
-		}
-		err = sink.Write(func(out uintptr) bool {
-			err := source.Control(func(in uintptr) { n, failed = move(int(in), int(out)) })
-			failed = cmp.Or(failed, err)
-			return failed != unix.EAGAIN
-		})
-		if err = errors.Join(err, failed); err != nil {
-			return err
-		}
-		passed(n)
-	}
-}
-
-// move writes what waits at one socket to another, as much as that takes, and takes it off the first.
-func move(in, out int) (int, error) {
-	b := buffers.Get().(*[copySize]byte)
-	defer buffers.Put(b)
-	n, err := peek(in, b[:])
-	if err != nil || n == 0 {
-		return 0, err
-	}
-	if n, err = writev(out, [][]byte{b[:n]}); err != nil {
-		return 0, err
-	}
-	return n, discard(in, n)
 }

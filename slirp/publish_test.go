@@ -339,3 +339,38 @@ func TestPorts(t *testing.T) {
 		t.Error("ports that nobody chose")
 	}
 }
+
+// TestPublishStalled: who is reset while the other side takes nothing does not hold a place.
+func TestPublishStalled(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, tcp, _ := publishHere(t, uint16(l.Addr().(*net.TCPAddr).Port))
+	for _, stuck := range []string{"server", "client"} {
+		client := dial(t, "tcp", tcp).(*net.TCPConn)
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to := client, server.(*net.TCPConn)
+		if stuck == "client" {
+			from, to = to, from
+		}
+		defer to.Close()
+		from.SetWriteDeadline(time.Now().Add(time.Second))
+		for err == nil {
+			_, err = from.Write(make([]byte, 1<<20))
+		}
+		if n := s.clients.now.Load(); n != 1 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the %s takes nothing: %d clients, %v", stuck, n, err)
+		}
+		reset(from)
+		for end := time.Now().Add(3 * stalled); s.clients.now.Load() != 0; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the %s takes nothing: the other's RST is not noticed", stuck)
+			}
+		}
+	}
+}

@@ -120,6 +120,7 @@ func clientOf(from unix.Sockaddr, control []byte) (c udpClient) {
 
 // fromClient sends a datagram on. One that no flow can be had for is lost.
 func (s *Stack) fromClient(u *udpPort, c udpClient, b []byte) {
+	s.floor.leave()
 	u.mu.Lock()
 	f := u.flows[c]
 	u.mu.Unlock()

@@ -3,7 +3,9 @@
 package slirp
 
 import (
+	"errors"
 	"io"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -74,4 +76,15 @@ func rawReceive(fd int, b *byte, size, flags int) (int, error) {
 			return 0, errno
 		}
 	}
+}
+
+// socketError is what has befallen a socket, like a RST, that nobody has been told of.
+func socketError(c syscall.RawConn) error {
+	var errno int
+	var failed error
+	err := c.Control(func(fd uintptr) { errno, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
+	if err = errors.Join(err, failed); err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
 }

@@ -66,6 +66,7 @@ type Stack struct {
 	tcps, udps, pings   limit
 	clients, udpClients limit
 	narrow              narrow
+	floor               *floor // of all that pass by this process
 
 	denied, deniedNames atomic.Int64
 
@@ -113,7 +114,7 @@ var silent = sync.OnceFunc(func() {
 // New makes a stack; Serve connects it. It uses the net namespace of the calling process.
 func New(c Config) (*Stack, error) {
 	silent()
-	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts)}
+	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts), floor: new(floor)}
 	s.receive = maxReceive
 	for _, l := range []struct {
 		*limit
@@ -166,7 +167,7 @@ func (s *Stack) Serve(link *os.File) error {
 	if err := s.fit(fd); err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
-	ep, err := newEthernet(fd, s.config.MTU)
+	ep, err := newEthernet(fd, s.config.MTU, s.floor)
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
 	}

@@ -32,6 +32,7 @@ const maxMembers = 1024
 type Switch struct {
 	mu      sync.Mutex // of who changes the members
 	members atomic.Pointer[members]
+	floor   floor // left by each frame
 
 	spoofed, lost, unknown atomic.Int64
 }
@@ -212,6 +213,7 @@ func (p *port) serve() error {
 
 // pass sends a frame where it is to go.
 func (p *port) pass(h, frame []byte) {
+	p.on.floor.leave()
 	now := p.on.members.Load()
 	switch p.judge(now, frame) {
 	case drop:

@@ -1,0 +1,206 @@
+//go:build !hot
+
+package slirp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// join copies both ways until both have ended. One end's FIN becomes the other's, and so does
+// a RST.
+func (s *Stack) join(f *flow, client, server *net.TCPConn) {
+	stop := context.AfterFunc(s.ctx, func() { client.Close(); server.Close() })
+	defer stop()
+	in, err := newWay(client, server, f.addReceived)
+	if err == nil {
+		var out *way
+		if out, err = newWay(server, client, f.addSent); err == nil {
+			var both sync.WaitGroup
+			both.Go(func() { in.pass(out, s.floor) })
+			out.pass(in, s.floor)
+			both.Wait()
+		}
+	}
+	client.Close()
+	server.Close()
+}
+
+// way is one direction of a connection to a published port.
+type way struct {
+	from, to     *net.TCPConn
+	source, sink syscall.RawConn
+	passed       func(bytes int)
+
+	moving sync.Mutex // what has been seen at from, and is not taken off there yet
+}
+
+func newWay(from, to *net.TCPConn, passed func(bytes int)) (*way, error) {
+	source, err := from.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	sink, err := to.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &way{from: from, to: to, source: source, sink: sink, passed: passed}, nil
+}
+
+func (w *way) pass(back *way, floor *floor) {
+	if err := w.copy(back, floor); err != nil {
+		reset(w.to)
+		reset(w.from)
+		return
+	}
+	w.to.CloseWrite()
+}
+
+// copy ends with the FIN of the source. A connection that stands still holds no buffer: what there is
+// no room for stays where it is.
+func (w *way) copy(back *way, floor *floor) error {
+	for {
+		if err := w.wait(); err != nil {
+			return err
+		}
+		n, err := w.move()
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.to.SetWriteDeadline(time.Time{})
+			err = socketError(w.source)
+		}
+		if err != nil {
+			return err
+		}
+		if floor.take(w, back) && 0 < n && n <= word {
+			floor.listen(w, back)
+		}
+	}
+}
+
+// wait returns when there is something to read, or the end.
+func (w *way) wait() error {
+	var failed error
+	err := w.source.Read(func(fd uintptr) bool {
+		_, failed = waiting(int(fd))
+		return failed != unix.EAGAIN
+	})
+	return errors.Join(err, failed)
+}
+
+// move passes on what is there, when there is room for some of it.
+func (w *way) move() (n int, err error) {
+	var failed error
+	err = w.sink.Write(func(out uintptr) bool {
+		if n, failed = w.moveTo(out); failed == unix.EAGAIN {
+			w.to.SetWriteDeadline(time.Now().Add(stalled))
+		}
+		return failed != unix.EAGAIN
+	})
+	return n, cmp.Or(failed, err)
+}
+
+func (w *way) moveTo(out uintptr) (n int, failed error) {
+	w.moving.Lock()
+	defer w.moving.Unlock()
+	err := w.source.Control(func(in uintptr) { n, failed = move(int(in), int(out)) })
+	if n > 0 {
+		w.passed(n)
+	}
+	return n, cmp.Or(failed, err)
+}
+
+// try passes on what is there, if there is room; spoken says that it did, over that there will be nothing more.
+func (w *way) try() (spoken, over bool) {
+	var n int
+	var failed error
+	err := w.sink.Control(func(out uintptr) { n, failed = w.moveTo(out) })
+	return n > 0, err != nil || failed != nil && failed != unix.EAGAIN
+}
+
+// floor is which connection something has come on last, of all that pass by here.
+//
+// While a client and a server talk, a few bytes this way, a few that way, most of the time that takes is
+// for waking up whoever is to pass them on. So where nothing else comes between, who has passed on a word
+// listens for the next one, both ways, and sleeps only when none comes. Others have the processor meanwhile.
+type floor struct {
+	has  atomic.Pointer[way]
+	rest atomic.Int64 // nanoseconds of Unix time until which it does not pay to listen
+}
+
+const (
+	word     = 4 << 10 // bytes at most
+	patience = 100 * time.Microsecond
+	words    = 32                    // after so many it is the turn of those whom nobody has looked after
+	pause    = 10 * time.Millisecond // after listening in vain, which a hundredth of the time is spent on, at most
+)
+
+// take says whether it is the same connection again.
+func (f *floor) take(w, back *way) bool {
+	last := f.has.Swap(w)
+	return last == w || last == back
+}
+
+// leave: something else has come.
+func (f *floor) leave() { f.has.Store(nil) }
+
+func (f *floor) listen(w, back *way) {
+	now := time.Now()
+	if now.UnixNano() < f.rest.Load() {
+		return
+	}
+	for range words {
+		for begin := now; ; {
+			spoken, over := back.try()
+			if !spoken && !over {
+				spoken, over = w.try()
+			}
+			now = time.Now()
+			if spoken {
+				break
+			}
+			if over || now.Sub(begin) > patience {
+				f.rest.Store(now.Add(pause).UnixNano())
+				return
+			}
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		}
+	}
+}
+
+const copySize = 256 << 10
+
+// buffers are shared by all connections between published ports and the sandbox.
+var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+// move writes what waits at one socket to another, as much as that takes, and takes it off the first. Of nothing
+// that waits it moves nothing; EAGAIN is that the other has no room.
+func move(in, out int) (int, error) {
+	b := buffers.Get().(*[copySize]byte)
+	defer buffers.Put(b)
+	n, err := peek(in, b[:])
+	switch {
+	case err == unix.EAGAIN:
+		return 0, nil
+	case err == nil && n == 0:
+		return 0, io.EOF
+	case err != nil:
+		return 0, err
+	}
+	if n, err = writev(out, [][]byte{b[:n]}); err != nil {
+		return 0, err
+	}
+	return n, discard(in, n)
+}
