@@ -141,8 +141,11 @@ func (h *hall) member(control *os.File) {
 	control.SetReadDeadline(time.Now().Add(joinTime))
 	var first Order
 	log, err := Receive(control, &first)
+	if err != nil {
+		return
+	}
 	defer log.Close() // nil, too
-	if err != nil || first.Config == nil || first.Config.Member == nil {
+	if first.Config == nil || first.Config.Member == nil {
 		return
 	}
 	control.SetReadDeadline(time.Time{})
