@@ -10,8 +10,8 @@
 //
 //	in the sandbox's net namespace    eth0, one end of a veth pair
 //	in one that nobody enters         the other end, and a packet socket on it
-//	in sbx-net, beside sbx            Stack reads that socket, and terminates every flow:
-//	                                  tcp.go, udp.go, icmp.go; dns.go for the resolver's address
+//	in sbx-net, beside sbx            endpoint.go and frame.go read that socket, and Stack terminates every
+//	                                  flow: tcp.go, udp.go, icmp.go; dns.go for the resolver's address
 //	in the host's namespaces          an ordinary socket of the caller's for each flow
 //
 // Connect runs in the sandbox's first process, as root of its user namespace; the packet
@@ -30,7 +30,7 @@
 //
 //	in the host's namespaces          a socket that listens, at each published port: publish.go
 //	in the sandbox's net namespace    TCP: a socket that sbx-init makes on request, with the client's
-//	                                  address, connected to the server: inside.go
+//	                                  address, connected to the server: inside.go; and join.go copies
 //	                                  UDP: packets from the client's address by way of eth0: publishudp.go
 //
 // # What is reachable
