@@ -46,6 +46,35 @@ func tryJoin(m *Membership, log *os.File) (*network, error) {
 	return n, nil
 }
 
+// introduce lets the resolver that answers for everybody's names ask the networks whose own resolv.conf has no
+// room for.
+func introduce(networks []*network, plan []Membership) error {
+	for i := range plan {
+		if !plan[i].Link.Member.Aside {
+			continue
+		}
+		for j := range plan {
+			if !plan[j].Link.Member.Resolves {
+				continue
+			}
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				return fmt.Errorf("socketpair: %w", err)
+			}
+			answers, asks := os.NewFile(uintptr(pair[0]), "answers"), os.NewFile(uintptr(pair[1]), "asks")
+			defer answers.Close()
+			defer asks.Close()
+			if err := slirp.Send(networks[i].control, slirp.Order{Answers: true}, answers); err != nil {
+				return err
+			}
+			if err := slirp.Send(networks[j].control, slirp.Order{Asks: true}, asks); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func connectMember(live string) (*os.File, error) {
 	dir, err := lockDir(live, 0)
 	if err != nil {

@@ -60,6 +60,10 @@ func (p *planner) memberships() error {
 	p.finishRules()
 	asked := p.askedResolvers()
 	asked[len(asked)-1].Resolves = true
+	for i := range p.Networks {
+		m := p.Networks[i].Link.Member
+		m.Aside = m.Finds && !slices.Contains(asked, m)
+	}
 	return nil
 }
 
@@ -79,8 +83,9 @@ func (p *planner) names(n *UserNetwork) (names []string) {
 }
 
 // askedResolvers are the three networks at most whose resolvers are in resolv.conf, which names
-// no more (resolv.conf(5)). The last one also answers for everybody else's names, and is
-// that of the way out, if there is one; the others refuse those, and whoever asks goes on to the next.
+// no more (resolv.conf(5)). The last one also answers for everybody else's names, of further networks
+// and of the world, and is that of the way out, if there is one; the others refuse those, and whoever asks goes
+// on to the next.
 func (p *planner) askedResolvers() (asked []*slirp.Member) {
 	last := p.Networks[0].Link.Member
 	for i := range p.Networks {

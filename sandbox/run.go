@@ -153,6 +153,9 @@ func (pa *parent) startNetworks(netLog *os.File) error {
 		}
 		pa.networks = append(pa.networks, n)
 	}
+	if err := introduce(pa.networks, pa.p.Networks); err != nil {
+		return fmt.Errorf("network: names of further ones: %w", err)
+	}
 	return nil
 }
 

@@ -24,10 +24,13 @@ const (
 
 // Order is what sbx-net is told: its Config, first of all, with which comes the file of Config.Log;
 // then that there is a link, which comes with it; then, with published ports, that sockets can be had
-// in the sandbox, with what to ask for them on. End of file is the end of the network.
+// in the sandbox, with what to ask for them on. On a network that others are on, too, there may be
+// sockets to ask further networks on, or to answer on (aside.go). End of file is the end of the network.
 type Order struct {
 	Config  *Config `json:"config,omitempty"`
 	Sockets bool    `json:"sockets,omitempty"`
+	Asks    bool    `json:"asks,omitempty"`
+	Answers bool    `json:"answers,omitempty"`
 	Program string  `json:"program,omitempty"` // who asks, where that may be another sbx: Program
 	Net     string  `json:"net,omitempty"`     // and where it may be in another net namespace: Net
 }

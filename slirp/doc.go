@@ -25,6 +25,7 @@
 //	switch.go     passes frames between their packet sockets, and nothing that is not from its sender
 //	gateway.go    a member's end of its own Stack
 //	names.go      answers with their names
+//	aside.go      and with those of further networks that one sandbox is on
 //
 // # How a client gets in
 //

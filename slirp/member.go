@@ -17,6 +17,8 @@ type Member struct {
 	Default   bool     `json:"default"`   // it is the sandbox's way out
 	Resolves  bool     `json:"resolves"`  // its resolver also answers for names that are nobody's here
 	Finds     bool     `json:"finds"`     // and for those of the other members
+
+	Aside bool `json:"aside,omitempty"` // it is not in resolv.conf: the one that Resolves asks it
 }
 
 // iface is the interface of the link, in the sandbox.

@@ -208,8 +208,15 @@ func serveLinks(control *os.File, p *port, s *Stack) error {
 		if err != nil || f == nil {
 			return quiet(err)
 		}
-		if next.Sockets {
+		switch {
+		case next.Sockets:
 			s.Accept(f)
+			continue
+		case next.Asks:
+			s.AskAside(f)
+			continue
+		case next.Answers:
+			go s.AnswerAside(f)
 			continue
 		}
 		if err := p.connect(f, s.fit); err != nil {

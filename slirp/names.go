@@ -23,15 +23,14 @@ func (s *Stack) answerMember(question []byte, network string) (answer []byte, er
 	if err != nil && err != errQuestion {
 		return nil, err, true
 	}
-	if err == nil && m.Finds && q.question.Class == dnsmessage.ClassINET {
-		name := strings.ToLower(strings.TrimSuffix(q.question.Name.String(), "."))
-		if addresses, found := s.peers.addressesOf(name); found {
-			answer, err = q.addresses(addresses, network)
-			return answer, err, true
+	if err == nil {
+		if answer, found := s.findMember(&q, network); found {
+			return answer, nil, true
 		}
-		if a, ok := reverse(name); ok && s.config.within(a) {
-			answer, err = q.pointer(s.peers.nameOf(a))
-			return answer, err, true
+	}
+	if err == nil && m.Resolves {
+		if answer, found := s.askAside(&q, question, network); found {
+			return answer, nil, true
 		}
 	}
 	switch {
@@ -43,6 +42,24 @@ func (s *Stack) answerMember(question []byte, network string) (answer []byte, er
 		return nil, nil, false
 	}
 	return answer, err, true
+}
+
+// findMember answers what is asked about the members of this network.
+func (s *Stack) findMember(q *query, network string) (answer []byte, found bool) {
+	if !s.config.Member.Finds || q.question.Class != dnsmessage.ClassINET {
+		return nil, false
+	}
+	var err error
+	name := strings.ToLower(strings.TrimSuffix(q.question.Name.String(), "."))
+	if addresses, found := s.peers.addressesOf(name); found {
+		answer, err = q.addresses(addresses, network)
+		return answer, err == nil
+	}
+	if a, ok := reverse(name); ok && s.config.within(a) {
+		answer, err = q.pointer(s.peers.nameOf(a))
+		return answer, err == nil
+	}
+	return nil, false
 }
 
 // addresses is the answer that has these, those of the family that was asked for.

@@ -59,6 +59,7 @@ type Stack struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
+	asides    asides // networks whose names are found here, too
 	published published
 	sockets   *socketMaker
 
