@@ -231,9 +231,15 @@ func TestPublishTaken(t *testing.T) {
 	}
 	defer l.Close()
 	taken := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	other, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := other.Addr().(*net.TCPAddr).AddrPort()
+	other.Close()
 	c := Default(nil, false)
 	c.Ports = []Port{
-		{Protocol: "tcp", Address: loopback4, Inside: 80, Count: 1},
+		{Protocol: "tcp", Address: loopback4, Host: free.Port(), Inside: 80, Count: 1},
 		{Protocol: "tcp", Address: loopback4, Host: taken, Inside: 80, Count: 1},
 	}
 	s, err := New(c)
@@ -245,7 +251,7 @@ func TestPublishTaken(t *testing.T) {
 	if failed, ok := errors.AsType[*PublishError](err); !ok || failed.Port.Host != taken || failed.Hint() == "" || !errors.Is(err, unix.EADDRINUSE) {
 		t.Fatalf("%v", err)
 	}
-	if c, err := net.Dial("tcp", s.published.tcp[0].listener.Addr().String()); err == nil {
+	if c, err := net.Dial("tcp", free.String()); err == nil {
 		c.Close()
 		t.Error("the other port is still there")
 	}
