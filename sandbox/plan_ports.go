@@ -104,7 +104,10 @@ func (p *planner) exposed() (list []Exposed) {
 	if i := slices.IndexFunc(wanted, func(e Exposed) bool { return e.Protocol == "sctp" }); i >= 0 {
 		p.warn(fmt.Sprintf("--publish-all: %d/sctp is not published: only tcp and udp are", wanted[i].First))
 	}
-	if len(list) == 0 {
+	switch {
+	case len(list) == 0 && len(wanted) == 0:
+		p.warn("--publish-all publishes nothing: neither the image nor --expose says which ports there are")
+	case len(list) == 0:
 		p.note("--publish-all: no port is exposed that is not published already")
 	}
 	return list

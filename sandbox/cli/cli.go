@@ -171,6 +171,9 @@ func findCommand(args []string) (*command, []string, error) {
 		name, rest = name+" "+rest[0], rest[1:]
 		i := slices.IndexFunc(longForms[:], func(l longForm) bool { return l.noun+" "+l.verb == name })
 		if i < 0 {
+			if name == "network connect" || name == "network disconnect" {
+				hint = "a sandbox is on the networks that sbx run --network names, from its beginning to its end"
+			}
 			return nil, nil, &usageError{msg: "unknown command: " + quoteArg(name), hint: hint}
 		}
 		name = longForms[i].name

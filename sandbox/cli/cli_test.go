@@ -38,6 +38,7 @@ func TestMistakes(t *testing.T) {
 		{"build .", "sbx: build: making and sending images is not built into this version of sbx\nsbx: hint: sbx help lists the commands\n"},
 		{"rum", "sbx: unknown command: rum\nsbx: hint: did you mean sbx run?\n"},
 		{"image wibble", "sbx: unknown command: \"image wibble\"\nsbx: hint: after image comes ls, list, rm, remove, pull, load, tag, inspect\n"},
+		{"network connect a b", "sbx: unknown command: \"network connect\"\nsbx: hint: a sandbox is on the networks that sbx run --network names, from its beginning to its end\n"},
 		{"container", "sbx: container is not a whole command\nsbx: hint: after container comes run\n"},
 		{"policy", "sbx: policy is not a whole command\nsbx: hint: after policy comes show\n"},
 		{"policy show foo", "sbx: policy show: unknown preset \"foo\"\nsbx: hint: the presets are default, untrusted, compat, privileged\n"},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -17,7 +16,7 @@ func (a *runArgs) setNetwork(s string) error {
 	switch mode {
 	case "": // of an unset variable: whoever meant none would have the whole way out
 		return &usageError{msg: quoteArg(s) + ": not a network", hint: "without the flag it is private, which leads out; --network none does not"}
-	case "bridge": // podman's network by default: one sandbox alone, with the way out
+	case "bridge", "podman", "default": // podman's and docker's by default: one sandbox alone, with the way out
 		mode = "private"
 	case "none", "host", "private", "slirp4netns", "pasta":
 	case "container":
@@ -28,7 +27,7 @@ func (a *runArgs) setNetwork(s string) error {
 	case "ns":
 		path, err := filepath.Abs(options)
 		if options == "" || err != nil {
-			return errors.Join(fmt.Errorf("%s: not ns:PATH", quoteArg(s)), err)
+			return &usageError{msg: quoteArg(s) + ": not ns:PATH", hint: "ns:/proc/PID/ns/net is that of a process"}
 		}
 		mode, hasOptions = "ns:"+path, false
 	default:
@@ -72,9 +71,16 @@ func (a *runArgs) addDeny(s string) (err error) {
 	return err
 }
 
+// addRule reads several between commas, too, as other flags do.
 func addRule(rules []egress.Rule, s string) ([]egress.Rule, error) {
-	r, err := egress.Parse(s)
-	return append(rules, r), err
+	for word := range strings.SplitSeq(s, ",") {
+		r, err := egress.Parse(word)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, r)
+	}
+	return rules, nil
 }
 
 func (a *runArgs) setNetLog(s string) (err error) {

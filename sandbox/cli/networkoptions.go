@@ -15,8 +15,8 @@ import (
 func (a *runArgs) setNetworkOptions(mode, options string) error {
 	for option := range strings.SplitSeq(options, ",") {
 		key, value, hasValue := strings.Cut(option, "=")
-		if key == "host-loopback" && !hasValue {
-			key, value = "allow_host_loopback", "true"
+		if (key == "host-loopback" || key == "allow_host_loopback") && !hasValue {
+			value = "true"
 		}
 		if err := a.setNetworkOption(mode, key, value); err != nil {
 			return fmt.Errorf("%s: %w", quoteArg(option), err)

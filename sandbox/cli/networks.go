@@ -368,7 +368,7 @@ func defineNetworkInspect(a *app, fs *pflag.FlagSet) action {
 		for _, name := range args {
 			n, err := store.Find(name)
 			if err != nil {
-				missing = append(missing, err)
+				missing = append(missing, listed(err))
 				continue
 			}
 			i, err := inspectNetwork(n)
@@ -424,10 +424,18 @@ func defineNetworkRm(a *app, fs *pflag.FlagSet) action {
 			if err == nil {
 				err = a.print(n.Name + "\n")
 			}
-			errs = append(errs, err)
+			errs = append(errs, listed(err))
 		}
 		return 0, errors.Join(errs...)
 	}
+}
+
+// listed says where the names are that might have been meant.
+func listed(err error) error {
+	if errors.Is(err, network.ErrNotFound) {
+		return &hinted{err, "sbx network ls lists those that there are"}
+	}
+	return err
 }
 
 func defineNetworkPrune(a *app, fs *pflag.FlagSet) action {

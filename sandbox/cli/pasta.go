@@ -20,7 +20,7 @@ func (a *runArgs) setPastaArgs(options string) error {
 			a.spec.NetworkOptions.Args = append(a.spec.NetworkOptions.Args, name)
 			continue
 		case !slices.Contains(pastaOptions(), name):
-			return fmt.Errorf("%s: not an option of pasta that sbx passes on", quoteArg(name))
+			return &usageError{msg: quoteArg(name) + ": not an option of pasta that sbx passes on", hint: "ports are published by -p of sbx run; what says what the network is like is passed on, no file, user or namespace"}
 		case !joined && len(words) > 0:
 			value, words = words[0], words[1:]
 		}

@@ -43,6 +43,9 @@ func parsePort(s string) (p sandbox.Port, err error) {
 		return p, err
 	}
 	if address != nil {
+		if *address == "localhost" {
+			return p, &usageError{msg: quoteArg(s) + ": localhost: not an address", hint: "127.0.0.1 is, and what is meant without an address"}
+		}
 		if p.Address, err = parseListen(*address); err != nil {
 			return p, fmt.Errorf("%s: %w", quoteArg(s), err)
 		}

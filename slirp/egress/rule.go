@@ -91,14 +91,24 @@ func parse(s string) (r Rule, err error) {
 		r.Network, err = readNetwork(where)
 		return r, err
 	}
-	if where == "*" {
-		return r, &Error{"* alone is no name", "without any --allow everything is let out to; 0.0.0.0/0 and ::/0 are all addresses"}
+	const whole = "0.0.0.0/0 and ::/0 are all addresses; --network none lets nothing out, and without --allow and --deny there is no bound"
+	if where == "*" || isWord(where) {
+		return r, &Error{where + " alone is no name", whole}
 	}
 	base, below := strings.CutPrefix(where, "*.")
 	if r.Name, err = Name(base); below && err == nil {
 		r.Name = "*." + r.Name
 	}
+	if after, ok := strings.CutPrefix(where, "*"); ok && err != nil && isLabel(strings.ReplaceAll(after, ".", "x")) {
+		err = &Error{ErrName.Error(), "*." + after + " is every name below " + after}
+	}
 	return r, err
+}
+
+// isWord: whoever writes that means no host of the name, which is written with a dot behind it.
+func isWord(s string) bool {
+	s = strings.ToLower(s)
+	return s == "all" || s == "any" || s == "none"
 }
 
 // mayHavePort: what is an IPv6 address as it stands is one also without what is a port then.
@@ -135,14 +145,29 @@ func readNetwork(s string) (netip.Prefix, error) {
 func readPort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || !isNumber(s) {
-		return 0, fmt.Errorf("%q is not a port, 1 to 65535", cut(s))
+		return 0, &Error{fmt.Sprintf("%q is not a port, 1 to 65535", cut(s)), portHint(s)}
 	}
 	return uint16(n), nil
+}
+
+func portHint(s string) string {
+	switch s {
+	case "*", "all", "any":
+		return "without a port the rule is for all of them"
+	case "http":
+		return "port 80"
+	case "https":
+		return "port 443"
+	}
+	return ""
 }
 
 // String writes the rule as Parse reads it.
 func (r Rule) String() string {
 	text := r.Name
+	if isWord(text) {
+		text += "."
+	}
 	if r.Network.IsValid() {
 		text = r.Network.String()
 		if r.Network.IsSingleIP() {

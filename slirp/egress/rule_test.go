@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 		{"example.com", "example.com"},
 		{"Example.COM.", "example.com"},
 		{"*.Example.com", "*.example.com"},
-		{"localhost", "localhost"},
+		{"localhost", "localhost"}, {"all.", "all."}, {"all.:80", "all.:80"}, {"*.any", "*.any"}, {"all", ""}, {"none/tcp", ""}, {"allow", "allow"},
 		{"xn--bcher-kva.example", "xn--bcher-kva.example"},
 		{"_http._tcp.example.com", "_http._tcp.example.com"},
 		{"1.example", "1.example"},
@@ -77,6 +77,11 @@ func TestParse(t *testing.T) {
 func TestHints(t *testing.T) {
 	for text, want := range map[string]string{
 		"*":                             "* alone is no name; 0.0.0.0/0 and ::/0",
+		"all":                           "all alone is no name; --network none lets nothing out",
+		"Any:80":                        "Any alone is no name; --network none lets nothing out",
+		"*example.com":                  "not a name; *.example.com is every name below example.com",
+		"10.0.0.0/8:*":                  "is not a port; without a port the rule",
+		"example.com:https":             "is not a port; port 443",
 		"*:443":                         "* alone is no name; 0.0.0.0/0 and ::/0",
 		"2001:db8::1:443":               "or one with a port?; [2001:db8::1]:443 for",
 		"https://example.com/a/b":       "not NAME; the name in it may be: example.com",
