@@ -1,12 +1,10 @@
 package sandbox
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,32 +49,59 @@ func reserve(ports []Port) (certain []Port, chosen []uint16, err error) {
 	return certain, chosen, nil
 }
 
-// tryPort listens at a port of the host's.
+// tryPort takes a port of the host's, and holds it until it is closed.
 func tryPort(p Port) (port uint16, close func() error, err error) {
-	network := p.Protocol + "6"
-	if p.Address.Is4() {
-		network = p.Protocol + "4"
-	}
-	at := netip.AddrPortFrom(p.Address, p.Host).String()
+	kind := unix.SOCK_STREAM
 	if p.Protocol == "udp" {
-		conn, err := net.ListenPacket(network, at)
-		if err != nil {
-			return 0, nil, errnoOf(err)
+		kind = unix.SOCK_DGRAM
+	}
+	var at unix.Sockaddr
+	family := unix.AF_INET
+	if p.Address.Is4() {
+		at = &unix.SockaddrInet4{Port: int(p.Host), Addr: p.Address.As4()}
+	} else {
+		at6 := &unix.SockaddrInet6{Port: int(p.Host), Addr: p.Address.As16()}
+		if zone := p.Address.Zone(); zone != "" {
+			i, err := net.InterfaceByName(zone)
+			if err != nil {
+				return 0, nil, unix.EINVAL
+			}
+			at6.ZoneId = uint32(i.Index)
 		}
-		return conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(), conn.Close, nil
+		family, at = unix.AF_INET6, at6
 	}
-	l, err := new(net.ListenConfig).Listen(context.Background(), network, at)
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, nil, errnoOf(err)
+		return 0, nil, err
 	}
-	return l.Addr().(*net.TCPAddr).AddrPort().Port(), l.Close, nil
-}
-
-func errnoOf(err error) error {
-	if errno, ok := errors.AsType[unix.Errno](err); ok {
-		return errno
+	close = func() error { return unix.Close(fd) }
+	if family == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
-	return err
+	if err == nil && kind == unix.SOCK_STREAM { // what is left of earlier connections is in nobody's way
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, at)
+	}
+	if err == nil && kind == unix.SOCK_STREAM {
+		err = unix.Listen(fd, 1)
+	}
+	var own unix.Sockaddr
+	if err == nil {
+		own, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		close()
+		return 0, nil, err
+	}
+	switch own := own.(type) {
+	case *unix.SockaddrInet4:
+		port = uint16(own.Port)
+	case *unix.SockaddrInet6:
+		port = uint16(own.Port)
+	}
+	return port, close, nil
 }
 
 // pastaPorts are the arguments for published ports (passt(1)).

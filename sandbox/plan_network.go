@@ -185,3 +185,6 @@ func (p *planner) join() error {
 	}
 	return nil
 }
+
+// CheckMAC reads a hardware address that a sandbox's interface may have.
+func CheckMAC(s string) (string, error) { return slirp.CheckMAC(s) }

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"sbx/slirp"
+	"sbx/sandbox"
 )
 
 // setNetworkOptions reads what stands behind the colon of --network MODE:OPTION,OPTION, in the
@@ -38,7 +38,7 @@ func (a *runArgs) setNetworkOption(mode, key, value string) (err error) {
 	case "cidr":
 		o.CIDR, err = networkOf(value)
 	case "mac":
-		a.spec.MAC, err = slirp.CheckMAC(value)
+		a.spec.MAC, err = sandbox.CheckMAC(value)
 	case "enable_ipv6":
 		var on bool
 		on, err = parseBool(value)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"sbx/slirp"
+	"sbx/sandbox"
 )
 
 // A class says what sbx does about a flag of podman run or docker run.
@@ -157,7 +157,7 @@ var runFlags = [...]runFlag{
 	{name: "ip", to: func(a *runArgs) any { return &a.networks.ip }, read: ipv4Address},
 	{name: "ip6", to: func(a *runArgs) any { return &a.networks.ip6 }, read: ipv6Address},
 	{name: "network-alias", list: true, set: (*runArgs).addNetworkAlias},
-	{name: "mac-address", to: func(a *runArgs) any { return &a.networks.mac }, read: slirp.CheckMAC},
+	{name: "mac-address", to: func(a *runArgs) any { return &a.networks.mac }, read: sandbox.CheckMAC},
 	{name: "link-local-ip", class: ignored, note: "podman does not implement it either"},
 	{name: "link", class: refused, note: "sandboxes cannot be linked"},
 

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"sbx/sandbox"
-	"sbx/slirp"
 )
 
 // networkFlags are those that say something of the user-defined networks.
@@ -61,7 +60,7 @@ func addMemberOption(n *sandbox.UserNetwork, s string) error {
 	case "ip6":
 		address, err = ipv6Address(value)
 	case "mac":
-		if n.MAC, err = slirp.CheckMAC(value); err != nil {
+		if n.MAC, err = sandbox.CheckMAC(value); err != nil {
 			err = fmt.Errorf("%s: %w", quoteArg(value), err)
 		}
 		return err
