@@ -77,6 +77,9 @@ func (e *endpoint) send(fd int) (readErr tcpip.Error, failed error) {
 	}
 	sent := sent(g.written)
 	e.ep.Read(&sent, tcpip.ReadOptions{})
+	if int64(4*g.written) >= e.ep.SocketOptions().GetReceiveBufferSize() { // the sandbox fills its window, which is half of that
+		e.room.more(e, true, false)
+	}
 	e.flow.addSent(g.written)
 	return nil, nil
 }
@@ -139,7 +142,11 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 	defer e.queue.EventUnregister(&entry)
 	still := time.NewTimer(stalled)
 	defer still.Stop()
+	var small pieces
 	for {
+		if err := small.settle(e, raw); err != nil {
+			return err
+		}
 		var failed error
 		var writeErr tcpip.Error
 		ended := false
@@ -149,6 +156,7 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 				var n int64
 				n, writeErr = e.ep.Write(&from, tcpip.WriteOptions{})
 				e.flow.addReceived(int(n))
+				small.sent(int(n))
 			}
 			ended = from.n == 0 && failed == nil
 			return failed != unix.EAGAIN
@@ -159,6 +167,9 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 		switch writeErr.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
+			if e.room.more(e, false, true) {
+				continue
+			}
 			still.Reset(stalled)
 			select {
 			case <-ready:

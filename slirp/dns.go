@@ -144,7 +144,7 @@ func (s *Stack) answerTCP(e *endpoint) {
 	defer inside.Close()
 	for {
 		inside.SetDeadline(time.Now().Add(dnsIdle))
-		question, err := readFramed(inside)
+		question, err := readFramed(inside, maxQuestion)
 		if err != nil || s.ctx.Err() != nil {
 			return
 		}
@@ -155,13 +155,19 @@ func (s *Stack) answerTCP(e *endpoint) {
 	}
 }
 
-// Over TCP a message follows its length (RFC 1035, 4.2.2).
-func readFramed(r io.Reader) ([]byte, error) {
+var errTooLong = errors.New("too long a message")
+
+// Over TCP a message follows its length (RFC 1035, 4.2.2). One that is longer than largest is not read.
+func readFramed(r io.Reader, largest int) ([]byte, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		return nil, err
 	}
-	b := make([]byte, binary.BigEndian.Uint16(size[:]))
+	n := int(binary.BigEndian.Uint16(size[:]))
+	if n > largest {
+		return nil, errTooLong
+	}
+	b := make([]byte, n)
 	_, err := io.ReadFull(r, b)
 	return b, err
 }

@@ -21,8 +21,8 @@ const (
 	frameBody = buffer.MaxChunkSize - frameHead
 
 	// A body that is no larger is copied into memory of its size; a larger one, as the kernel makes
-	// of a stream, keeps the buffer that it was read into.
-	copyBody = 16 << 10
+	// of a stream, keeps the buffer that it was read into, which is not twice as large.
+	copyBody = frameBody / 2
 )
 
 // frameBuffer is where one frame is read into.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -73,6 +74,7 @@ func (h *hall) accept(read func(func(uintptr) bool) error) {
 			conn, _, failed = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			if failed == nil {
 				h.count++
+				debug.SetMemoryLimit(int64(h.count) * memoryLimit)
 			}
 			return failed != unix.EAGAIN
 		})
@@ -99,6 +101,7 @@ func (h *hall) members() int {
 func (h *hall) leave() {
 	h.mu.Lock()
 	h.count--
+	debug.SetMemoryLimit(int64(max(1, h.count)) * memoryLimit)
 	h.mu.Unlock()
 	select {
 	case h.left <- struct{}{}:

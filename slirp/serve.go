@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,12 @@ func Serve() {
 	os.Exit(0)
 }
 
+// memoryLimit is what one sandbox's network may take before garbage, and stacks that were deep once, are looked for
+// all the time. With all the flows that there may be, and all that they may have waiting, it takes about as much.
+const memoryLimit = 160 << 20
+
 func serve(control *os.File) error {
+	debug.SetMemoryLimit(memoryLimit)
 	if err := confine(-1); err != nil {
 		return Send(control, Reply{Failure: "confine sbx-net: " + err.Error()}, nil)
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/log"
@@ -32,19 +33,10 @@ const (
 	maxDialing = 512 // of these, not connected yet; a further SYN is dropped, and comes again
 	maxUDP     = 1024
 	maxPings   = 64
-	maxDNS     = 256 // questions under way
+	maxDNS     = 256 // questions under way, and connections to the resolver
 
 	maxClients    = 4096 // of published ports: what comes from outside leaves the sandbox's own flows their room
 	maxUDPClients = 1024
-)
-
-// What a flow of TCP may have waiting in the stack, from the sandbox and to it. The link is short: more
-// makes nothing faster. With many flows each has its part of maxWaiting.
-const (
-	minReceive = 4 << 10
-	maxReceive = 1 << 20
-	maxSend    = 512 << 10
-	maxWaiting = 32 << 20
 )
 
 // Stack is the network outside of one sandbox.
@@ -63,8 +55,10 @@ type Stack struct {
 	published published
 	sockets   *socketMaker
 
-	receive             int // bytes that a flow of TCP may have waiting in the stack
+	most                share // that a flow of TCP may have
+	room                *room
 	tcps, udps, pings   limit
+	questions           limit // connections with
 	clients, udpClients limit
 	narrow              narrow
 	floor               *floor // of all that pass by this process
@@ -77,6 +71,7 @@ type Stack struct {
 // Counters tell what a Stack has refused, and why.
 type Counters struct {
 	TCP, UDP, Pings     int64 // flows beyond the limits
+	Questions           int64 // connections to the resolver, the same
 	Clients, UDPClients int64 // of published ports, the same
 	Denied              int64 // flows, by the rules, or to what is nobody's business
 	DeniedNames         int64 // questions, by the rules
@@ -116,13 +111,14 @@ var silent = sync.OnceFunc(func() {
 func New(c Config) (*Stack, error) {
 	silent()
 	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts), floor: new(floor)}
-	s.receive = maxReceive
+	s.most, s.room = share{maxReceive, maxSend}, newRoom()
 	for _, l := range []struct {
 		*limit
 		max  int64
 		what string
 	}{
 		{&s.tcps, maxTCP, "connections out of the sandbox"}, {&s.udps, maxUDP, "flows of UDP out of the sandbox"}, {&s.pings, maxPings, "pings without an answer"},
+		{&s.questions, maxDNS, "connections to the resolver"},
 		{&s.clients, maxClients, "connections to published ports"}, {&s.udpClients, maxUDPClients, "clients of published UDP ports"},
 	} {
 		l.limit.max = l.max
@@ -138,17 +134,20 @@ func New(c Config) (*Stack, error) {
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
-	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(false)
+	// It is room that moderates the window; but only so is the scale chosen for the largest one.
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	// Nothing wanders about on the link, so nothing has to be waited for.
+	wait := tcpip.TCPTimeWaitTimeoutOption(time.Second)
 	for _, option := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate,
-		&tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: maxReceive, Max: maxReceive},
-		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: maxSend, Max: maxSend},
+		&sack, &moderate, &wait,
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: minReceive, Max: maxReceive},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: minSend, Default: minSend, Max: maxSend},
 	} {
 		if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
 			return nil, fmt.Errorf("TCP: %v", err)
 		}
 	}
-	s.ip.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s.ip, 0, maxDialing, s.forwardTCP).HandlePacket)
+	s.ip.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s.ip, minReceive, maxDialing, s.forwardTCP).HandlePacket)
 	s.ip.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s.ip, s.forwardUDP).HandlePacket)
 	s.ip.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.forwardEcho)
 	s.ip.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.forwardEcho)
@@ -192,8 +191,8 @@ func (s *Stack) fit(fd int) error {
 	if err != nil {
 		return err
 	}
-	s.receive = min(maxReceive, room/4*3)
-	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: s.receive, Max: s.receive}
+	s.most.receive = max(minReceive, min(maxReceive, room/4*3))
+	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: minReceive, Max: s.most.receive}
 	if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, &window); err != nil {
 		return fmt.Errorf("TCP: %v", err)
 	}
@@ -275,7 +274,8 @@ func (s *Stack) destroy() {
 func (s *Stack) Counters() Counters {
 	c := Counters{
 		TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
-		Clients: s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
+		Questions: s.questions.refusals.Load(),
+		Clients:   s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
 		Denied: s.denied.Load(), DeniedNames: s.deniedNames.Load(),
 	}
 	if s.log != nil {

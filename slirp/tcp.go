@@ -28,13 +28,14 @@ const dialTimeout = 30 * time.Second
 func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 	dst := target(r.ID())
 	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
-		if !s.tcps.take() {
+		if !s.questions.take() {
 			r.Complete(true)
 			return
 		}
-		defer s.tcps.give()
+		defer s.questions.give()
 		if inside, err := s.accept(r); err == nil {
 			s.answerTCP(inside)
+			s.room.leave(inside)
 		}
 		return
 	}
@@ -66,6 +67,7 @@ func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 		outside.Close()
 		return
 	}
+	defer s.room.leave(inside)
 	inside.flow = f
 	keepAlive(inside.ep)
 	s.relay(inside, outside)
@@ -82,6 +84,7 @@ func (s *Stack) forwardNamed(r *tcp.ForwarderRequest, f *flow, dst netip.AddrPor
 	if err != nil {
 		return
 	}
+	defer s.room.leave(inside)
 	inside.flow = f
 	stop := context.AfterFunc(s.ctx, inside.ep.Abort)
 	outside, first, err := s.dialNamed(f, inside, dst, v)
@@ -148,9 +151,12 @@ type endpoint struct {
 	queue *waiter.Queue
 	flow  *flow   // of the log
 	way   *wayOut // of a flow of UDP, from the sandbox
+
+	room      *room // of a flow of TCP,
+	may, most share
 }
 
-// accept completes the handshake.
+// accept completes the handshake. The caller has room forget the endpoint.
 func (s *Stack) accept(r *tcp.ForwarderRequest) (*endpoint, error) {
 	queue := new(waiter.Queue)
 	ep, err := r.CreateEndpoint(queue)
@@ -158,15 +164,9 @@ func (s *Stack) accept(r *tcp.ForwarderRequest) (*endpoint, error) {
 	if err != nil {
 		return nil, errors.New(err.String())
 	}
-	s.bound(ep)
-	return &endpoint{ep: ep, queue: queue}, nil
-}
-
-// bound gives the newest of as many flows as there are what it may have waiting.
-func (s *Stack) bound(ep tcpip.Endpoint) {
-	part := int64(maxWaiting) / max(1, s.tcps.now.Load())
-	ep.SocketOptions().SetReceiveBufferSize(min(int64(s.receive), part), true)
-	ep.SocketOptions().SetSendBufferSize(min(maxSend, part), true)
+	e := &endpoint{ep: ep, queue: queue, room: s.room, most: s.most}
+	s.room.enter(e)
+	return e, nil
 }
 
 // keepAlive finds out, like the host's side, when nobody is there any more.
@@ -192,16 +192,15 @@ func (s *Stack) relay(inside *endpoint, outside *net.TCPConn) {
 		}
 		outside.CloseWrite()
 	})
-	both.Go(func() {
-		if err := inside.copyFrom(outside); err != nil {
-			inside.ep.Abort()
-			outside.SetLinger(0)
-			outside.Close()
-			return
-		}
+	if err := inside.copyFrom(outside); err != nil {
+		inside.ep.Abort()
+		outside.SetLinger(0)
+		outside.Close()
+	} else {
 		inside.ep.Shutdown(tcpip.ShutdownWrite)
-	})
+	}
 	both.Wait()
-	inside.ep.Close()
 	outside.Close()
+	inside.farewell(s.ctx)
+	inside.ep.Close()
 }

@@ -226,7 +226,7 @@ func exchangeTCP(conn net.Conn, message []byte, right func([]byte) bool) ([]byte
 	if err := writeFramed(conn, message); err != nil {
 		return nil, err
 	}
-	answer, err := readFramed(conn)
+	answer, err := readFramed(conn, maxDatagram)
 	if err != nil {
 		return nil, err
 	}
