@@ -50,7 +50,8 @@
 //
 // # What bounds it
 //
-// Flows are counted, and beyond the limits of stack.go new ones are refused; buffers have a size; a
+// Flows are counted, and beyond the limits of stack.go, or of descriptors.go, new ones are refused; what waits in
+// the stack comes out of what room.go has for all flows; buffers have a size; a
 // flow that stands still is forgotten in its time. Pins have a number, first bytes a length and a time,
 // and lines of the log that nobody takes are counted, not kept.
 package slirp

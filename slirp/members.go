@@ -27,6 +27,7 @@ type hall struct {
 	program  string
 	net      string
 	sw       *Switch
+	files    *descriptors
 
 	mu    sync.Mutex
 	count int
@@ -37,7 +38,7 @@ func serveMembers() error {
 	for _, fd := range []int{ControlFD, LiveFD} {
 		unix.CloseOnExec(fd)
 	}
-	h := &hall{listener: ControlFD, live: LiveFD, program: Program(), net: Net(), sw: NewSwitch(), left: make(chan struct{}, 1)}
+	h := &hall{listener: ControlFD, live: LiveFD, program: Program(), net: Net(), sw: NewSwitch(), files: newDescriptors(), left: make(chan struct{}, 1)}
 	if err := confine(LiveFD); err != nil {
 		return err // whoever waits for an answer sees the end of this process
 	}
@@ -160,7 +161,7 @@ func (h *hall) member(control *os.File) {
 		Send(control, Reply{Failure: "the sandboxes on it are in another net namespace, by whose network all of it goes", Fix: "start this one where they were started, or on a network that nobody is on"}, nil)
 		return
 	}
-	s, err := New(*first.Config)
+	s, err := newStack(*first.Config, h.files)
 	if err != nil {
 		Send(control, Reply{Failure: err.Error()}, nil)
 		return

@@ -36,7 +36,7 @@ func enter(t *testing.T, h *hall, c Config) *os.File {
 
 // What becomes of a member's link is told to its sandbox, and is the end of the membership.
 func TestLinkFails(t *testing.T) {
-	h := &hall{sw: NewSwitch()}
+	h := &hall{sw: NewSwitch(), files: newDescriptors()}
 	for _, path := range []string{t.TempDir(), "/dev/null"} { // neither of which can be read like a link
 		control := enter(t, h, memberConfig(2))
 		link, err := os.Open(path)

@@ -58,7 +58,7 @@ type Stack struct {
 	most                share // that a flow of TCP may have
 	room                *room
 	tcps, udps, pings   limit
-	questions           limit // connections with
+	questions, askers   limit // what goes to the resolver, by TCP and by UDP
 	clients, udpClients limit
 	narrow              narrow
 	floor               *floor // of all that pass by this process
@@ -71,32 +71,12 @@ type Stack struct {
 // Counters tell what a Stack has refused, and why.
 type Counters struct {
 	TCP, UDP, Pings     int64 // flows beyond the limits
-	Questions           int64 // connections to the resolver, the same
+	Questions           int64 // flows to the resolver, the same
 	Clients, UDPClients int64 // of published ports, the same
 	Denied              int64 // flows, by the rules, or to what is nobody's business
 	DeniedNames         int64 // questions, by the rules
 	Unlogged            int64 // lines that the log had no time for, and has not told of yet
 }
-
-// limit counts what is there, up to a maximum, and what was turned away.
-type limit struct {
-	max           int64
-	reached       func() // called once
-	now, refusals atomic.Int64
-}
-
-func (l *limit) take() bool {
-	if l.now.Add(1) > l.max {
-		l.now.Add(-1)
-		if l.refusals.Add(1) == 1 {
-			l.reached()
-		}
-		return false
-	}
-	return true
-}
-
-func (l *limit) give() { l.now.Add(-1) }
 
 const nic = 1
 
@@ -108,23 +88,27 @@ var silent = sync.OnceFunc(func() {
 })
 
 // New makes a stack; Serve connects it. It uses the net namespace of the calling process.
-func New(c Config) (*Stack, error) {
+func New(c Config) (*Stack, error) { return newStack(c, newDescriptors()) }
+
+// newStack is New for one of several in this process.
+func newStack(c Config, files *descriptors) (*Stack, error) {
 	silent()
 	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts), floor: new(floor)}
 	s.most, s.room = share{maxReceive, maxSend}, newRoom()
 	for _, l := range []struct {
 		*limit
-		max  int64
-		what string
+		max, each int64
+		what      string
 	}{
-		{&s.tcps, maxTCP, "connections out of the sandbox"}, {&s.udps, maxUDP, "flows of UDP out of the sandbox"}, {&s.pings, maxPings, "pings without an answer"},
-		{&s.questions, maxDNS, "connections to the resolver"},
-		{&s.clients, maxClients, "connections to published ports"}, {&s.udpClients, maxUDPClients, "clients of published UDP ports"},
+		{&s.tcps, maxTCP, 1, "connections out of the sandbox"}, {&s.udps, maxUDP, 1, "flows of UDP out of the sandbox"},
+		{&s.pings, maxPings, 1, "pings without an answer"},
+		{&s.questions, maxDNS, 0, "connections to the resolver"}, {&s.askers, maxUDP, 0, "flows of UDP to the resolver"},
+		{&s.clients, maxClients, 2, "connections to published ports"}, {&s.udpClients, maxUDPClients, 1, "clients of published UDP ports"},
 	} {
-		l.limit.max = l.max
-		l.reached = func() {
+		l.limit.max, l.limit.each, l.limit.what, l.limit.files = l.max, l.each, l.what, files
+		l.limit.warn = func(text string) {
 			if s.warn != nil {
-				s.warn(fmt.Sprintf("%d %s at a time are the most; more are refused", l.max, l.what))
+				s.warn(text)
 			}
 		}
 	}
@@ -274,7 +258,7 @@ func (s *Stack) destroy() {
 func (s *Stack) Counters() Counters {
 	c := Counters{
 		TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
-		Questions: s.questions.refusals.Load(),
+		Questions: s.questions.refusals.Load() + s.askers.refusals.Load(),
 		Clients:   s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
 		Denied: s.denied.Load(), DeniedNames: s.deniedNames.Load(),
 	}

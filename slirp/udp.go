@@ -33,10 +33,10 @@ func (s *Stack) forwardUDP(r *udp.ForwarderRequest) bool {
 	id := r.ID()
 	dst := target(id)
 	if s.config.resolves(dst.Addr()) && dst.Port() == dnsPort {
-		if !s.udps.take() {
+		if !s.askers.take() {
 			return true
 		}
-		s.begin(r, func(inside *endpoint) { s.answerUDP(gonet.NewUDPConn(inside.queue, inside.ep)) })
+		s.begin(r, &s.askers, func(inside *endpoint) { s.answerUDP(gonet.NewUDPConn(inside.queue, inside.ep)) })
 		return true
 	}
 	f := s.log.begin("udp", dst)
@@ -59,7 +59,7 @@ func (s *Stack) forwardUDP(r *udp.ForwarderRequest) bool {
 		s.udps.give()
 		return false
 	}
-	begun := s.begin(r, func(inside *endpoint) {
+	begun := s.begin(r, &s.udps, func(inside *endpoint) {
 		defer f.end()
 		inside.flow = f
 		inside.way = &wayOut{outside: outside, link: s.config.MTU, dst: dst.Addr(), narrow: &s.narrow, tell: func(mtu int) {
@@ -95,15 +95,15 @@ func (s *Stack) dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 
 // begin makes the stack's side of a flow that was counted, and serves it, unless another datagram
 // has been quicker.
-func (s *Stack) begin(r *udp.ForwarderRequest, serve func(*endpoint)) bool {
+func (s *Stack) begin(r *udp.ForwarderRequest, counted *limit, serve func(*endpoint)) bool {
 	queue := new(waiter.Queue)
 	ep, err := r.CreateEndpoint(queue)
 	if err != nil {
-		s.udps.give()
+		counted.give()
 		return false
 	}
 	go func() {
-		defer s.udps.give()
+		defer counted.give()
 		serve(&endpoint{ep: ep, queue: queue})
 	}()
 	return true
