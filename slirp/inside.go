@@ -1,6 +1,7 @@
 package slirp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -28,6 +29,9 @@ const returnMark = 0x736278
 // KeepReturns makes what has the mark stay in the net namespace of the calling thread. It is for a
 // namespace where ReturnSysctls are on.
 func KeepReturns(c Config) error {
+	if err := tryTransparent(); err != nil {
+		return err
+	}
 	for _, f := range c.families() {
 		family := netlink.FAMILY_V4
 		every := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -51,6 +55,27 @@ func KeepReturns(c Config) error {
 		}
 	}
 	return nil
+}
+
+// tryTransparent finds out whether sockets may have a client's address, and the mark.
+func tryTransparent() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fd)
+	return setTransparent(fd, false)
+}
+
+func setTransparent(fd int, six bool) error {
+	level, option, name := unix.SOL_IP, unix.IP_TRANSPARENT, "IP_TRANSPARENT"
+	if six {
+		level, option, name = unix.SOL_IPV6, unix.IPV6_TRANSPARENT, "IPV6_TRANSPARENT"
+	}
+	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+		return os.NewSyscallError(name, err)
+	}
+	return os.NewSyscallError("SO_MARK", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, returnMark))
 }
 
 // ReturnSysctls must be 1 for that: the server's side has the mark, and so has a RST where there is none.
@@ -121,7 +146,7 @@ func answerSocket(fd int, packet []byte, returns bool) {
 		made, err = r.make(returns)
 	}
 	if err != nil {
-		errno, ok := err.(unix.Errno)
+		errno, ok := errors.AsType[unix.Errno](err)
 		if !ok {
 			errno = unix.EINVAL
 		}
@@ -159,14 +184,7 @@ func (r *socketRequest) bind(fd int, returns bool) error {
 		if !returns {
 			return nil // connect(2) takes an address of the sandbox's own
 		}
-		level, option := unix.SOL_IP, unix.IP_TRANSPARENT
-		if address.Is6() {
-			level, option = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
-		}
-		if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
-			return err
-		}
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, returnMark); err != nil {
+		if err := setTransparent(fd, address.Is6()); err != nil {
 			return err
 		}
 	}

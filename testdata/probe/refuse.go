@@ -11,16 +11,17 @@ import (
 )
 
 // refuse executes the program ARGS[1:] under a filter that answers ENOSYS, or after EPERM= or ENOPROTOOPT=
-// that, to the calls ARGS[0] names, with commas between them; packet is socket(AF_PACKET), and vnet_hdr_sz
-// setsockopt(PACKET_VNET_HDR_SZ). It is a container around sbx, or an older kernel below.
+// that, to the calls ARGS[0] names, with commas between them; packet is socket(AF_PACKET), ip_transparent
+// and vnet_hdr_sz are setsockopt(IP_TRANSPARENT) and (PACKET_VNET_HDR_SZ). It is a container around sbx, or an older kernel below.
 func refuse(args []string) any {
 	numbers := map[string]uint32{
 		"execveat": unix.SYS_EXECVEAT, "fsopen": unix.SYS_FSOPEN, "mount_setattr": unix.SYS_MOUNT_SETATTR, "openat2": unix.SYS_OPENAT2,
 		"pivot_root": unix.SYS_PIVOT_ROOT, "seccomp": unix.SYS_SECCOMP, "sethostname": unix.SYS_SETHOSTNAME,
 	}
 	withArgument := map[string]struct{ number, argument, value uint32 }{
-		"packet":      {unix.SYS_SOCKET, 0, unix.AF_PACKET},
-		"vnet_hdr_sz": {unix.SYS_SETSOCKOPT, 2, 24}, // of other levels: IPV6_UNICAST_HOPS
+		"packet":         {unix.SYS_SOCKET, 0, unix.AF_PACKET},
+		"ip_transparent": {unix.SYS_SETSOCKOPT, 2, unix.IP_TRANSPARENT}, // of other levels: SO_SNDLOWAT, IPV6_MULTICAST_LOOP
+		"vnet_hdr_sz":    {unix.SYS_SETSOCKOPT, 2, 24},                  // of other levels: IPV6_UNICAST_HOPS
 	}
 	names, answer := args[0], unix.ENOSYS
 	for name, errno := range map[string]unix.Errno{"EPERM=": unix.EPERM, "ENOPROTOOPT=": unix.ENOPROTOOPT} {
