@@ -51,7 +51,7 @@ e2e: setup
 # many times: when a time is up, `go test -fuzz` now and then calls that a failure
 TIME ?= 1m
 fuzz-net: setup
-	SBX_GARBAGE=$(TIME) go test $(UNROOT) -count=1 -timeout 0 -v -run TestGarbage ./slirp
+	SBX_GARBAGE=$(TIME) go test $(UNROOT) -count=1 -timeout 0 -v -run 'TestGarbage|TestFloods' ./slirp
 	@for package in ./slirp ./slirp/egress; do \
 		for fuzz in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
 			go test -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime 200000x $$package || exit; \

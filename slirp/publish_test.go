@@ -159,6 +159,34 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// A client of UDP that is idle for its time is forgotten, and comes again as if it had not been there.
+func TestPublishIdle(t *testing.T) {
+	s, _, udp := publishHere(t, server(t))
+	s.udpIdle = 100 * time.Millisecond
+	c, b := dial(t, "udp", udp), make([]byte, 100)
+	for range 2 {
+		for range 5 { // not idle, though longer than that
+			c.Write([]byte("hello"))
+			if n, err := c.Read(b); err != nil || n != 5 {
+				t.Fatalf("%d bytes: %v", n, err)
+			}
+			if n := s.udpClients.now.Load(); n != 1 {
+				t.Fatalf("%d clients", n)
+			}
+			time.Sleep(40 * time.Millisecond)
+		}
+		free := s.udpClients.files.free.Load()
+		for end := time.Now().Add(10 * time.Second); s.udpClients.now.Load() != 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("it is still there")
+			}
+		}
+		if now := s.udpClients.files.free.Load(); now != free+1 {
+			t.Errorf("%d descriptors have become %d", free, now)
+		}
+	}
+}
+
 func TestPublishLimits(t *testing.T) {
 	s, tcp, udp := publishHere(t, server(t))
 	s.clients.max, s.udpClients.max = 1, 1

@@ -43,6 +43,7 @@ type udpFlow struct {
 	log     *flow
 	answers *udpAnswers
 	idle    *time.Timer
+	time    time.Duration // that it may be
 
 	mu     sync.Mutex
 	inside io.WriteCloser
@@ -129,7 +130,7 @@ func (s *Stack) fromClient(u *udpPort, c udpClient, b []byte) {
 			return
 		}
 	}
-	f.idle.Reset(udpIdle)
+	f.idle.Reset(f.time)
 	f.send(b)
 }
 
@@ -140,12 +141,13 @@ func (s *Stack) newUDPFlow(u *udpPort, c udpClient) *udpFlow {
 		log:     s.log.arrive("udp", c.remote, u.conn.LocalAddr(), u.inside),
 		answers: &udpAnswers{u.conn, c.remote, c.control()},
 		ways:    s.arrivals(c.remote, u.inside),
+		time:    s.udpIdle,
 	}
 	if !s.udpClients.take() {
 		f.log.refuse(errTooMany)
 		return nil
 	}
-	f.idle = time.AfterFunc(udpIdle, f.close)
+	f.idle = time.AfterFunc(f.time, f.close)
 	serve, err := s.enter(f)
 	if err != nil {
 		s.udpClients.give()
@@ -262,7 +264,7 @@ func (f *udpFlow) send(b []byte) {
 
 // answered: somebody listens there.
 func (f *udpFlow) answered() {
-	f.idle.Reset(udpIdle)
+	f.idle.Reset(f.time)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ways, f.last = nil, nil

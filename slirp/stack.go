@@ -61,7 +61,9 @@ type Stack struct {
 	questions, askers   limit // what goes to the resolver, by TCP and by UDP
 	clients, udpClients limit
 	narrow              narrow
-	floor               *floor // of all that pass by this process
+	udpIdle             time.Duration
+	link                *ethernet // nil on a Switch
+	floor               *floor    // of all that pass by this process
 
 	denied, deniedNames atomic.Int64
 
@@ -73,6 +75,8 @@ type Counters struct {
 	TCP, UDP, Pings     int64 // flows beyond the limits
 	Questions           int64 // flows to the resolver, the same
 	Clients, UDPClients int64 // of published ports, the same
+	HalfOpen            int64 // connections that were asked for while too many were not there yet
+	Malformed           int64 // packets
 	Denied              int64 // flows, by the rules, or to what is nobody's business
 	DeniedNames         int64 // questions, by the rules
 	Unlogged            int64 // lines that the log had no time for, and has not told of yet
@@ -94,7 +98,7 @@ func New(c Config) (*Stack, error) { return newStack(c, newDescriptors()) }
 func newStack(c Config, files *descriptors) (*Stack, error) {
 	silent()
 	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts), floor: new(floor)}
-	s.most, s.room = share{maxReceive, maxSend}, newRoom()
+	s.most, s.room, s.udpIdle = share{maxReceive, maxSend}, newRoom(), udpIdle
 	for _, l := range []struct {
 		*limit
 		max, each int64
@@ -155,6 +159,7 @@ func (s *Stack) Serve(link *os.File) error {
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
+	s.link = ep
 	return s.attach(ep)
 }
 
@@ -261,6 +266,12 @@ func (s *Stack) Counters() Counters {
 		Questions: s.questions.refusals.Load() + s.askers.refusals.Load(),
 		Clients:   s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
 		Denied: s.denied.Load(), DeniedNames: s.deniedNames.Load(),
+	}
+	stats := s.ip.Stats()
+	c.HalfOpen = int64(stats.TCP.ForwardMaxInFlightDrop.Value())
+	c.Malformed = int64(stats.IP.MalformedPacketsReceived.Value() + stats.ARP.MalformedPacketsReceived.Value() + stats.UDP.MalformedPacketsReceived.Value())
+	if s.link != nil {
+		c.Malformed += s.link.malformed.Load()
 	}
 	if s.log != nil {
 		c.Unlogged = s.log.lost.Load()

@@ -115,9 +115,9 @@ func (s *Stack) relayDatagrams(inside *endpoint, outside *net.UDPConn, refused f
 	closeBoth := sync.OnceFunc(func() { inside.ep.Close(); outside.Close() })
 	defer closeBoth()
 	defer context.AfterFunc(s.ctx, closeBoth)()
-	idle := time.AfterFunc(udpIdle, closeBoth)
+	idle := time.AfterFunc(s.udpIdle, closeBoth)
 	defer idle.Stop()
-	touch := func() { idle.Reset(udpIdle) }
+	touch := func() { idle.Reset(s.udpIdle) }
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer closeBoth()
