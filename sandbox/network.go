@@ -184,6 +184,9 @@ func (n *network) close() {
 		n.kill()
 		n.process.Wait()
 		unix.Close(n.process.PidFD)
+		if n.watched {
+			n.awaitEnd(lastLines) // of what it has said, which is there
+		}
 	}
 	n.control.Close()
 }
