@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"sync"
 	"testing"
@@ -24,12 +25,34 @@ import (
 // TestGarbage sends frames that are broken in every way down the link, for SBX_GARBAGE long.
 // The stack neither crashes nor grows, and afterwards still answers.
 func TestGarbage(t *testing.T) {
+	if !inOwnNamespace(t) {
+		return
+	}
 	c := Default(nil, true)
 	t.Run("all", func(t *testing.T) { garbage(t, c) })
 	// Nothing is let out, and everything is told of.
 	c.Policy.Allow = []egress.Rule{{Name: "example.test"}}
 	c.Log = "log"
 	t.Run("nothing", func(t *testing.T) { garbage(t, c) })
+}
+
+// inOwnNamespace runs the test again in a net namespace that leads nowhere: an address with a byte changed may be
+// anybody's. It returns true there.
+func inOwnNamespace(t *testing.T) bool {
+	const inside = "SBX_OWN_NAMESPACE"
+	if os.Getenv(inside) != "" {
+		return true
+	}
+	command := exec.Command("unshare", "--map-root-user", "--net", "sh", "-c",
+		`ip link set lo up && ip route add default dev lo && ip -6 route add default dev lo && exec "$@"`,
+		"sh", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=0")
+	command.Env = append(os.Environ(), inside+"=1")
+	out, err := command.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("%s: %v", command, err)
+	}
+	return false
 }
 
 func garbage(t *testing.T, c Config) {
