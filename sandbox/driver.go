@@ -37,7 +37,7 @@ func (pa *parent) startDriver(command int) error {
 	if err != nil {
 		return err
 	}
-	pa.debug("the network is " + pa.p.Driver.Path)
+	pa.detail("the network is " + pa.p.Driver.Path)
 	d := &driver{says: -1, ended: make(chan struct{})}
 	pa.driver = d
 	defer os.Remove(pidFile(pa.p))

@@ -19,9 +19,9 @@ import (
 
 // joinNetwork connects the sandbox to a network. The log, if any, stays the caller's to close. An
 // sbx-net that somebody kills at that moment has a successor.
-func joinNetwork(m *Membership, log *os.File) (n *network, err error) {
+func joinNetwork(m *Membership, log *os.File, counts func(string)) (n *network, err error) {
 	for range 3 {
-		n, err = tryJoin(m, log)
+		n, err = tryJoin(m, log, counts)
 		if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
 			return n, err
 		}
@@ -29,13 +29,13 @@ func joinNetwork(m *Membership, log *os.File) (n *network, err error) {
 	return nil, fmt.Errorf("sbx-net ends at once: %w", err)
 }
 
-func tryJoin(m *Membership, log *os.File) (*network, error) {
+func tryJoin(m *Membership, log *os.File, counts func(string)) (*network, error) {
 	control, err := connectMember(m.Live)
 	if err != nil {
 		return nil, err
 	}
-	n := &network{control: control, ended: make(chan struct{}), logs: log != nil}
-	err = slirp.Send(control, slirp.Order{Config: &m.Link, Program: slirp.Program(), Net: slirp.Net()}, log)
+	n := &network{control: control, ended: make(chan struct{}), last: log != nil || counts != nil, counts: counts}
+	err = slirp.Send(control, slirp.Order{Config: &m.Link, Program: slirp.Program(), Net: slirp.Net(), Counts: counts != nil}, log)
 	if err == nil {
 		_, err = n.ready()
 	}

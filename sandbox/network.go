@@ -27,7 +27,8 @@ type network struct {
 	watched bool          // wait has been called, or is about to be
 	ended   chan struct{} // closed when it has returned
 	err     error         // what it returned
-	logs    bool          // it has something to write at its end
+	last    bool          // it has something to write or to say at its end
+	counts  func(string)  // takes what it has refused or dropped; nil is nobody
 }
 
 // openNetLog opens the file of --net-log, in the caller's name, before anything is there that
@@ -52,13 +53,13 @@ func (p *Plan) openNetLog() (*os.File, error) {
 
 // startNetwork starts sbx-net, in the namespaces of this process. It ends with its control socket;
 // without a log it dies with the calling thread, too. The log, if any, stays the caller's to close.
-func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
+func startNetwork(c *slirp.Config, log *os.File, counts func(string)) (*network, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	unix.SetNonblock(pair[0], true)
-	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net"), ended: make(chan struct{}), logs: log != nil}
+	n := &network{control: os.NewFile(uintptr(pair[0]), "sbx-net"), ended: make(chan struct{}), last: log != nil || counts != nil, counts: counts}
 	defer unix.Close(pair[1])
 	p := new(userns.Program)
 	if log == nil { // else there are lines to write
@@ -74,7 +75,7 @@ func startNetwork(c *slirp.Config, log *os.File) (*network, error) {
 		n.control.Close()
 		return nil, err
 	}
-	if err := slirp.Send(n.control, slirp.Order{Config: c}, log); err != nil {
+	if err := slirp.Send(n.control, slirp.Order{Config: c, Counts: counts != nil}, log); err != nil {
 		n.close()
 		return nil, err
 	}
@@ -120,9 +121,12 @@ func (n *network) end(warn func(string)) error {
 		if _, err = slirp.Receive(n.control, &r); err != nil {
 			break
 		}
-		if r.Failure != "" {
-			failure = &Error{Text: r.Failure, Fix: r.Fix} // the end follows
-		} else {
+		switch {
+		case r.Failure != "": // the end follows
+			failure = &Error{Text: r.Failure, Fix: r.Fix}
+		case r.Counts != "":
+			n.counts(r.Counts)
+		default:
 			warn(r.Warning)
 		}
 	}
@@ -154,7 +158,7 @@ func (n *network) connect(fds []int) error {
 func (n *network) stop() {
 	n.stopped.Store(true)
 	switch {
-	case n.logs:
+	case n.last:
 		n.shutdown(unix.SHUT_WR) // its own end follows, when all is written
 	case n.process == nil:
 		n.shutdown(unix.SHUT_RDWR)
@@ -177,7 +181,7 @@ const lastLines = slirp.LastLines + time.Second
 
 func (n *network) close() {
 	n.stop()
-	if n.logs {
+	if n.last {
 		n.awaitEnd(lastLines)
 	}
 	if n.process != nil {

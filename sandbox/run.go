@@ -20,7 +20,7 @@ type parent struct {
 	p        *Plan
 	warn     func(string) // Told's
 	note     func(string)
-	debug    func(string)
+	debug    func(string) // nil is nobody
 	left     func(string)
 	dir      *runDir
 	name     *name // nil without one
@@ -45,7 +45,7 @@ type parent struct {
 type Told struct {
 	Warn  func(text string)    // what only turns out while the sandbox is built or taken down
 	Note  func(text string)    // what needs no action
-	Debug func(text string)    // which of two ways is taken
+	Debug func(text string)    // which of two ways is taken, and what a network has refused; nil is nobody
 	Left  func(network string) // a user-defined network that the sandbox is not on any more, though it goes on
 }
 
@@ -139,7 +139,7 @@ func (pa *parent) start() error {
 // startNetworks starts an sbx-net, or connects to those that there are.
 func (pa *parent) startNetworks(netLog *os.File) error {
 	if pa.p.Link != nil {
-		n, err := startNetwork(pa.p.Link, netLog)
+		n, err := startNetwork(pa.p.Link, netLog, pa.counts(""))
 		if err != nil {
 			return fmt.Errorf("network: %w", err)
 		}
@@ -147,7 +147,7 @@ func (pa *parent) startNetworks(netLog *os.File) error {
 	}
 	for i := range pa.p.Networks {
 		m := &pa.p.Networks[i]
-		n, err := joinNetwork(m, netLog)
+		n, err := joinNetwork(m, netLog, pa.counts(" "+m.Link.Member.Network))
 		if err != nil {
 			return fmt.Errorf("network %s: %w", m.Link.Member.Network, err)
 		}
@@ -157,6 +157,21 @@ func (pa *parent) startNetworks(netLog *os.File) error {
 		return fmt.Errorf("network: names of further ones: %w", err)
 	}
 	return nil
+}
+
+// counts takes what a network has refused or dropped. It is nil where nobody wants to know: an end that
+// tells takes longer.
+func (pa *parent) counts(name string) func(string) {
+	if pa.debug == nil {
+		return nil
+	}
+	return func(text string) { pa.debug("network" + name + ": " + text) }
+}
+
+func (pa *parent) detail(text string) {
+	if pa.debug != nil {
+		pa.debug(text)
+	}
 }
 
 func (pa *parent) watchNetworks() {
@@ -299,7 +314,7 @@ func (pa *parent) follow() (int, error) {
 				return 125, err
 			}
 		case r.Linked && len(fds) > 0 && pa.linked < len(pa.networks):
-			pa.debug(r.Note)
+			pa.detail(r.Note)
 			if err := pa.networks[pa.linked].connect(fds); err != nil {
 				return 125, fmt.Errorf("network: %w", err)
 			}

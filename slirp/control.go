@@ -33,6 +33,7 @@ type Order struct {
 	Answers bool    `json:"answers,omitempty"`
 	Program string  `json:"program,omitempty"` // who asks, where that may be another sbx: Program
 	Net     string  `json:"net,omitempty"`     // and where it may be in another net namespace: Net
+	Counts  bool    `json:"counts,omitempty"`  // Counters are to be told at the end
 }
 
 // Program tells one build of sbx from another: what they say to each other may differ.
@@ -53,12 +54,13 @@ func Net() string {
 	return fmt.Sprint(st.Dev, st.Ino)
 }
 
-// Reply is what sbx-net says: once, to its Config, and later only warnings, or why it ends.
+// Reply is what sbx-net says: once, to its Config, and later only warnings, or why it ends, and what has come to nothing.
 type Reply struct {
 	Failure string `json:"failure,omitempty"`
 	Fix     string `json:"fix,omitempty"` // what helps against the failure
 
 	Warning string `json:"warning,omitempty"` // at any later time
+	Counts  string `json:"counts,omitempty"`  // at the end
 
 	Ports []uint16 `json:"ports,omitempty"` // that the kernel chose; see Chosen
 }

@@ -175,6 +175,11 @@ func (h *hall) member(control *os.File) {
 	defer func() { // before the rest, of which the log takes its time
 		s.published.close()
 		p.leave()
+		if first.Counts {
+			c := s.Counters()
+			c.Foreign = p.dropped.Load()
+			c.tell(control)
+		}
 	}()
 	s.peers, s.floor = h.sw, &h.sw.floor
 	if err := s.attach(newGateway(p)); err != nil {

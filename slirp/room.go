@@ -134,11 +134,18 @@ func (e *endpoint) waits(n int) bool {
 }
 
 // A small piece that waits for its acknowledgement takes many times its size, which the stack does not count. So after a
-// few, all of which still wait, the next is left on the host's socket, where it becomes a larger one.
+// many, all of which still wait, the next is left on the host's socket, where it becomes a larger one.
 const (
 	smallPiece  = 2 << 10
-	smallPieces = 8
+	smallPieces = 8 * maxTCP // of all flows
 )
+
+// small is how many small pieces one flow may have waiting.
+func (r *room) small() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return smallPieces / max(1, len(r.flows))
+}
 
 // pieces are how many small ones were sent to the sandbox since it was last asked how much waits, and how many bytes
 // since the first of them.
@@ -156,7 +163,7 @@ func (p *pieces) sent(n int) {
 
 // settle waits until the first of them does not wait any more, or source has an error.
 func (p *pieces) settle(e *endpoint, source syscall.RawConn) error {
-	if p.small < smallPieces {
+	if p.small < smallPieces/maxTCP || p.small < e.room.small() {
 		return nil
 	}
 	for pause := time.Millisecond; !e.waits(p.bytes); pause = min(2*pause, time.Second/2) {

@@ -50,6 +50,9 @@ func serve(control *os.File) error {
 	defer func() {
 		time.AfterFunc(LastLines+time.Second, func() { os.Exit(0) }) // with a log, nobody kills this process
 		s.Close()
+		if first.Counts {
+			s.Counters().tell(control)
+		}
 	}()
 	s.WarnTo(func(text string) { Send(control, Reply{Warning: text}, nil) })
 	if log != nil {

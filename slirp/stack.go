@@ -70,18 +70,6 @@ type Stack struct {
 	warn func(string) // told once when something is refused for want of room; nil is nobody
 }
 
-// Counters tell what a Stack has refused, and why.
-type Counters struct {
-	TCP, UDP, Pings     int64 // flows beyond the limits
-	Questions           int64 // flows to the resolver, the same
-	Clients, UDPClients int64 // of published ports, the same
-	HalfOpen            int64 // connections that were asked for while too many were not there yet
-	Malformed           int64 // packets
-	Denied              int64 // flows, by the rules, or to what is nobody's business
-	DeniedNames         int64 // questions, by the rules
-	Unlogged            int64 // lines that the log had no time for, and has not told of yet
-}
-
 const nic = 1
 
 // silent keeps the stack's library from writing to stderr: whoever has the logger of the
@@ -257,26 +245,6 @@ func (s *Stack) destroy() {
 		}()
 	}
 	go s.ip.Wait()
-}
-
-// Counters returns what has been refused so far.
-func (s *Stack) Counters() Counters {
-	c := Counters{
-		TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
-		Questions: s.questions.refusals.Load() + s.askers.refusals.Load(),
-		Clients:   s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
-		Denied: s.denied.Load(), DeniedNames: s.deniedNames.Load(),
-	}
-	stats := s.ip.Stats()
-	c.HalfOpen = int64(stats.TCP.ForwardMaxInFlightDrop.Value())
-	c.Malformed = int64(stats.IP.MalformedPacketsReceived.Value() + stats.ARP.MalformedPacketsReceived.Value() + stats.UDP.MalformedPacketsReceived.Value())
-	if s.link != nil {
-		c.Malformed += s.link.malformed.Load()
-	}
-	if s.log != nil {
-		c.Unlogged = s.log.lost.Load()
-	}
-	return c
 }
 
 // target is where a packet of the sandbox wants to go: the stack calls that local.

@@ -129,7 +129,11 @@ func (r *runArgs) run(args []string) (int, error) {
 		return 0, err
 	}
 	note := func(text string) { r.app.note("%s", text) }
-	return sandbox.Run(plan, sandbox.Told{Warn: warn, Note: note, Debug: func(text string) { r.app.debugf("%s", text) }, Left: leave})
+	told := sandbox.Told{Warn: warn, Note: note, Left: leave}
+	if r.app.debug {
+		told.Debug = func(text string) { r.app.debugf("%s", text) }
+	}
+	return sandbox.Run(plan, told)
 }
 
 // finish checks what only all flags together tell, and takes in the arguments.
