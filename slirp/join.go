@@ -43,6 +43,7 @@ type way struct {
 	passed       func(bytes int)
 
 	moving sync.Mutex // what has been seen at from, and is not taken off there yet
+	failed error      // what either end has told, which it does once, whoever asks; after a RST there is an end of file
 }
 
 func newWay(from, to *net.TCPConn, passed func(bytes int)) (*way, error) {
@@ -115,11 +116,18 @@ func (w *way) move() (n int, err error) {
 func (w *way) moveTo(out uintptr) (n int, failed error) {
 	w.moving.Lock()
 	defer w.moving.Unlock()
+	if w.failed != nil {
+		return 0, w.failed
+	}
 	err := w.source.Control(func(in uintptr) { n, failed = move(int(in), int(out)) })
 	if n > 0 {
 		w.passed(n)
 	}
-	return n, cmp.Or(failed, err)
+	failed = cmp.Or(failed, err)
+	if failed != unix.EAGAIN && failed != io.EOF {
+		w.failed = failed
+	}
+	return n, failed
 }
 
 // try passes on what is there, if there is room; spoken says that it did, over that there will be nothing more.
