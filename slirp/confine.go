@@ -184,7 +184,8 @@ func judged() []rule {
 			refuse(), accept(),
 		}},
 		{unix.SYS_CLONE3, []bpf.Instruction{absent()}}, // its flags are in memory, where no filter sees them
-		// IP, but not by raw sockets, which root of a user namespace may have; and what asks for routes.
+		// Streams and datagrams of IP, but no raw sockets or packet sockets, which root of a user namespace may have,
+		// those by AF_INET, too (packet(7), SOCK_PACKET); and what asks for routes.
 		{unix.SYS_SOCKET, []bpf.Instruction{
 			argument(0),
 			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_NETLINK, SkipTrue: 4},
@@ -193,7 +194,9 @@ func judged() []rule {
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET, SkipTrue: 2},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET6, SkipTrue: 1},
 			refuse(),
-			argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SOCK_RAW, SkipTrue: 1},
+			argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_STREAM, SkipTrue: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_DGRAM, SkipTrue: 1},
 			refuse(), accept(),
 		}},
 		// For closeLater. Of datagrams, a pair's ends can be connected to whatever listens in the file system.

@@ -158,6 +158,8 @@ func refusedCalls(t *testing.T, path string, open *os.File) {
 		{"packet socket", socket(unix.AF_PACKET, unix.SOCK_RAW, 0)},
 		{"raw socket", socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_UDP)},
 		{"raw socket, IPv6", socket(unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_UDP)},
+		{"packet socket, as before Linux 2.2", socket(unix.AF_INET, unix.SOCK_PACKET, 0)},
+		{"SCTP, one socket for many", socket(unix.AF_INET, unix.SOCK_SEQPACKET, unix.IPPROTO_SCTP)},
 		{"netlink but for routes", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_GENERIC)},
 		{"vsock", socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)},
 		{"alg", socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0)},
