@@ -75,6 +75,9 @@ func (pa *parent) watchDriver(d *driver) {
 	}
 }
 
+// errCommandEnded: the process is waited for, and its id free for others.
+var errCommandEnded = errors.New("the command has ended")
+
 // pidOf asks /proc for the process id behind a pidfd (pidfd_open(2)).
 func pidOf(pidfd int) (int, error) {
 	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
@@ -83,11 +86,14 @@ func pidOf(pidfd int) (int, error) {
 	}
 	_, rest, _ := strings.Cut(string(info), "\nPid:")
 	line, _, _ := strings.Cut(rest, "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil || pid <= 0 {
+	switch pid, err := strconv.Atoi(strings.TrimSpace(line)); {
+	case pid == -1:
+		return 0, errCommandEnded
+	case err != nil || pid <= 0:
 		return 0, errors.New("/proc does not know the command")
+	default:
+		return pid, nil
 	}
-	return pid, nil
 }
 
 // start starts the program, and returns what can be read from when it is ready. The command's net

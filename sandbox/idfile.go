@@ -27,12 +27,15 @@ func claimCIDFile(p *Plan) (*idFile, error) {
 	return writeIDFile("--cidfile", f, p.ID, err)
 }
 
-// tellPID writes the process id of the command, as it is here.
+// tellPID writes the process id of the command, as it is here. One that has ended by now has none.
 func (pa *parent) tellPID(pidfd int) error {
 	if pa.p.Parent.PIDFile == "" {
 		return nil
 	}
 	pid, err := pidOf(pidfd)
+	if err == errCommandEnded {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("--pidfile: %w", err)
 	}
