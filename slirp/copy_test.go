@@ -4,7 +4,10 @@ package slirp
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -59,6 +62,23 @@ func sandbox(t *testing.T, s *Stack) *stack.Stack {
 	return inside
 }
 
+// flowTo is a flow from inside to a listener on the host's loopback, which is at an address there.
+func flowTo(t *testing.T, inside *stack.Stack, a netip.Addr, l net.Listener) (client *gonet.TCPConn, server net.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	client, err := gonet.DialContextTCP(ctx, inside, tcpip.FullAddress{
+		NIC: nic, Addr: tcpip.AddrFrom4(a.As4()), Port: uint16(l.Addr().(*net.TCPAddr).Port),
+	}, header.IPv4ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
 // TestStalled: who is reset while the other side takes nothing does not hold a flow.
 func TestStalled(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -75,18 +95,8 @@ func TestStalled(t *testing.T) {
 	t.Cleanup(s.Close)
 	inside := sandbox(t, s)
 	for _, stuck := range []string{"sandbox", "host"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		client, err := gonet.DialContextTCP(ctx, inside, tcpip.FullAddress{
-			NIC: nic, Addr: tcpip.AddrFrom4(c.IPv4.Gateway.As4()), Port: uint16(l.Addr().(*net.TCPAddr).Port),
-		}, header.IPv4ProtocolNumber)
-		cancel()
-		if err != nil {
-			t.Fatal(err)
-		}
-		server, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		client, server := flowTo(t, inside, c.IPv4.Gateway, l)
+		var err error
 		var from net.Conn = client
 		if stuck == "sandbox" {
 			from = server
@@ -110,5 +120,38 @@ func TestStalled(t *testing.T) {
 				t.Fatalf("the %s takes nothing: the other's RST is not noticed", stuck)
 			}
 		}
+	}
+}
+
+// TestHalfReset: a sandbox that has said its last word, and is reset then, does not hold a flow.
+func TestHalfReset(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := Default(nil, false)
+	c.HostLoopback = true
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	inside := sandbox(t, s)
+	client, server := flowTo(t, inside, c.IPv4.Gateway, l)
+	defer server.Close()
+	server.SetDeadline(time.Now().Add(5 * time.Second))
+	client.CloseWrite()
+	if n, err := server.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	inside.Destroy() // a RST for each of its connections
+	for end := time.Now().Add(5 * time.Second); s.tcps.now.Load() != 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the RST is not noticed")
+		}
+	}
+	if _, err := server.Write([]byte("x")); !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the server was not told: %v", err)
 	}
 }

@@ -41,6 +41,7 @@ type way struct {
 	from, to     *net.TCPConn
 	source, sink syscall.RawConn
 	passed       func(bytes int)
+	ended        atomic.Bool // with a FIN
 
 	moving sync.Mutex // what has been seen at from, and is not taken off there yet
 	failed error      // what either end has told, which it does once, whoever asks; after a RST there is an end of file
@@ -59,12 +60,36 @@ func newWay(from, to *net.TCPConn, passed func(bytes int)) (*way, error) {
 }
 
 func (w *way) pass(back *way, floor *floor) {
-	if err := w.copy(back, floor); err != nil {
+	err := w.copy(back, floor)
+	if err == nil {
+		w.to.CloseWrite()
+		err = w.await(back)
+	}
+	if err != nil {
 		reset(w.to)
 		reset(w.from)
-		return
 	}
-	w.to.CloseWrite()
+}
+
+// await returns when the way back has ended, too, or with an error when the source is not there any more, though it
+// has said its last word.
+func (w *way) await(back *way) error {
+	w.ended.Store(true)
+	if back.ended.Load() {
+		back.from.SetReadDeadline(time.Unix(1, 0)) // it waits there
+		return nil
+	}
+	var failed error
+	err := w.source.Read(func(fd uintptr) bool {
+		w.moving.Lock()
+		defer w.moving.Unlock()
+		failed = cmp.Or(w.failed, errorOf(fd))
+		return failed != nil
+	})
+	if back.ended.Load() {
+		return nil
+	}
+	return cmp.Or(failed, err)
 }
 
 // copy ends with the FIN of the source. A connection that stands still holds no buffer: what there is

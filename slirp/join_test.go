@@ -66,3 +66,32 @@ func TestJoinReset(t *testing.T) {
 		t.Errorf("%d of %d connections that were reset have ended as if all had been said", ended, tries)
 	}
 }
+
+// TestJoinHalfReset: so is one of a client that has said its last word.
+func TestJoinHalfReset(t *testing.T) {
+	s, err := New(Default(nil, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	client, outside := pairOfTCP(t)
+	inside, server := pairOfTCP(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.join(nil, outside, inside)
+	}()
+	server.SetDeadline(time.Now().Add(5 * time.Second))
+	client.CloseWrite()
+	if n, err := server.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	reset(client)
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("the RST is not noticed")
+	}
+	server.Close()
+	<-done
+}

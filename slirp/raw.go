@@ -80,10 +80,14 @@ func rawReceive(fd int, b *byte, size, flags int) (int, error) {
 
 // socketError is what has befallen a socket, like a RST, that nobody has been told of.
 func socketError(c syscall.RawConn) error {
-	var errno int
 	var failed error
-	err := c.Control(func(fd uintptr) { errno, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
-	if err = errors.Join(err, failed); err == nil && errno != 0 {
+	err := c.Control(func(fd uintptr) { failed = errorOf(fd) })
+	return errors.Join(err, failed)
+}
+
+func errorOf(fd uintptr) error {
+	errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
 		err = unix.Errno(errno)
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -183,16 +184,22 @@ func (s *Stack) relay(inside *endpoint, outside *net.TCPConn) {
 	stop := context.AfterFunc(s.ctx, func() { inside.ep.Abort(); outside.Close() })
 	defer stop()
 	var both sync.WaitGroup
+	back := make(chan struct{}) // closed when the other way has ended
 	both.Go(func() {
-		if err := inside.copyTo(outside); err != nil {
+		err := inside.copyTo(outside)
+		if err == nil {
+			outside.CloseWrite()
+			err = inside.await(back)
+		}
+		if err != nil {
 			outside.SetLinger(0)
 			outside.Close()
 			inside.ep.Abort()
-			return
 		}
-		outside.CloseWrite()
 	})
-	if err := inside.copyFrom(outside); err != nil {
+	err := inside.copyFrom(outside)
+	close(back) // first: what ends from now on is no reset
+	if err != nil {
 		inside.ep.Abort()
 		outside.SetLinger(0)
 		outside.Close()
@@ -203,4 +210,28 @@ func (s *Stack) relay(inside *endpoint, outside *net.TCPConn) {
 	outside.Close()
 	inside.farewell(s.ctx)
 	inside.ep.Close()
+}
+
+// await returns when back is closed, or with an error when the sandbox is not there any more, though it has said
+// its last word.
+func (e *endpoint) await(back <-chan struct{}) error {
+	entry, hangup := waiter.NewChannelEntry(waiter.EventErr | waiter.EventHUp)
+	e.queue.EventRegister(&entry)
+	defer e.queue.EventUnregister(&entry)
+	for {
+		state := tcp.EndpointState(e.ep.State())
+		select {
+		case <-back:
+			return nil
+		default:
+		}
+		if state == tcp.StateError || state == tcp.StateClose {
+			return unix.ECONNRESET
+		}
+		select {
+		case <-back:
+			return nil
+		case <-hangup:
+		}
+	}
 }
