@@ -15,10 +15,10 @@ import (
 )
 
 // confine takes from the process what it has no need of, for the day when what a sandbox sends
-// should ever lead it astray: any file but those that tell of resolvers, sockets but for networks, and the calls that
-// make or change processes, or change what a file is. It keeps the host's network as it is, what the log,
-// stderr and the control socket lead to, and what stat(2) tells; and where the kernel has no landlock, it may
-// read and write the caller's files. no_new_privs is set already.
+// should ever lead it astray: any file but those that tell of resolvers and of the host's network, sockets but for
+// networks, and the calls that make or change processes, or change what a file is. It keeps the host's network as
+// it is, what the log, stderr and the control socket lead to, and what stat(2) tells; and where the kernel has no
+// landlock, it may read and write the caller's files. no_new_privs is set already.
 func confine(live int) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
@@ -32,17 +32,17 @@ func confine(live int) error {
 	return nil
 }
 
-// resolverFiles are where resolv.conf and what it is a link to may be, and what package net
-// asks the kernel when it listens.
-func resolverFiles() []string {
-	dirs := []string{"/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/proc/sys/net/core"}
+// readDirs are where resolv.conf and what it is a link to may be, and what package net and the hints of
+// PublishError ask the kernel.
+func readDirs() []string {
+	dirs := []string{"/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/proc/sys/net/core", filepath.Dir(unprivilegedFile)}
 	if target, err := filepath.EvalSymlinks(resolvConf); err == nil {
 		dirs = append(dirs, filepath.Dir(target))
 	}
 	return dirs
 }
 
-// keepFromFiles lets this process read resolverFiles, and change nothing but live (landlock(7)). A kernel
+// keepFromFiles lets this process read readDirs, and change nothing but live (landlock(7)). A kernel
 // before Linux 5.13, or one that has it switched off, knows no such thing.
 func keepFromFiles(live int) error {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
@@ -57,7 +57,7 @@ func keepFromFiles(live int) error {
 		return err
 	}
 	defer unix.Close(rules)
-	for _, dir := range resolverFiles() {
+	for _, dir := range readDirs() {
 		if err := allowReading(rules, dir); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}

@@ -64,6 +64,9 @@ func TestConfine(t *testing.T) {
 	if _, err := os.ReadFile(resolvConf); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("resolv.conf: %v", err)
 	}
+	if _, err := os.ReadFile(unprivilegedFile); err != nil {
+		t.Errorf("what a hint says: %v", err)
+	}
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Errorf("listen: %v", err)
 	} else if c, err := net.Dial("tcp", l.Addr().String()); err != nil {

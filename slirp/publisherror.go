@@ -45,10 +45,12 @@ func (e *PublishError) Hint() string {
 	return ""
 }
 
+const unprivilegedFile = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+
 // unprivileged is the first port that is everybody's. The file may be out of reach.
 func unprivileged() int {
 	const usual = 1024
-	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	text, err := os.ReadFile(unprivilegedFile)
 	if err != nil {
 		return usual
 	}
