@@ -142,9 +142,8 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 	defer e.queue.EventUnregister(&entry)
 	still := time.NewTimer(stalled)
 	defer still.Stop()
-	var small pieces
 	for {
-		if err := small.settle(e, raw); err != nil {
+		if err := e.settle(raw); err != nil {
 			return err
 		}
 		var failed error
@@ -156,7 +155,7 @@ func (e *endpoint) copyFrom(outside *net.TCPConn) error {
 				var n int64
 				n, writeErr = e.ep.Write(&from, tcpip.WriteOptions{})
 				e.flow.addReceived(int(n))
-				small.sent(int(n))
+				e.sent(int(n))
 			}
 			ended = from.n == 0 && failed == nil
 			return failed != unix.EAGAIN

@@ -5,6 +5,7 @@ package slirp
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,10 +29,14 @@ const (
 
 // room is what is left of maxWaiting, and who has some.
 type room struct {
+	small atomic.Int64 // pieces, of all flows
+
 	mu    sync.Mutex
 	free  int
 	flows map[*endpoint]struct{}
 	swept time.Time
+
+	recounted time.Time
 }
 
 func newRoom() *room { return &room{free: maxWaiting, flows: map[*endpoint]struct{}{}} }
@@ -59,6 +64,7 @@ func (r *room) leave(e *endpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.free += e.may.size() - least.size()
+	r.small.Add(-e.small.Load())
 	delete(r.flows, e)
 }
 
@@ -119,61 +125,77 @@ func (r *room) sweep(but *endpoint) {
 	}
 }
 
-// sentAll: the sandbox has acknowledged whatever it was sent.
-func (e *endpoint) sentAll() bool { return e.waits(1) }
-
-// waits: fewer than n bytes wait for the sandbox to acknowledge them. The stack says only whether there is room in
-// a buffer, so it has one of that size for a moment. Who finds no room just then is woken up at its end; and if
+// sentAll: the sandbox has acknowledged whatever it was sent. The stack says only whether there is room in
+// a buffer, so it has one of a byte for a moment. Who finds no room just then is woken up at its end; and if
 // the stack keeps that size, because it has just looked, then it wakes up who waits, too, and more sees it.
-func (e *endpoint) waits(n int) bool {
+func (e *endpoint) sentAll() bool {
 	options := e.ep.SocketOptions()
 	size := options.GetSendBufferSize()
-	options.SetSendBufferSize(int64(n), false)
+	options.SetSendBufferSize(1, false)
 	defer options.SetSendBufferSize(size, true)
 	return e.ep.Readiness(waiter.WritableEvents)&waiter.WritableEvents != 0
 }
 
-// A small piece that waits for its acknowledgement takes many times its size, which the stack does not count. So after a
-// many, all of which still wait, the next is left on the host's socket, where it becomes a larger one.
+// A small piece that waits for its acknowledgement takes many times its size, which the stack does not count. So where
+// there are many, a flow that has a few leaves what comes next on the host's socket, where it becomes a larger one.
 const (
-	smallPiece  = 2 << 10
-	smallPieces = 8 * maxTCP // of all flows
+	smallPiece = 2 << 10
+	ownPieces  = 8
+	allPieces  = ownPieces * maxTCP
 )
 
-// small is how many small pieces one flow may have waiting.
-func (r *room) small() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return smallPieces / max(1, len(r.flows))
-}
-
-// pieces are how many small ones were sent to the sandbox since it was last asked how much waits, and how many bytes
-// since the first of them.
-type pieces struct{ small, bytes int }
-
-// sent counts a piece of n bytes.
-func (p *pieces) sent(n int) {
+// sent counts a piece of n bytes, if it is a small one.
+func (e *endpoint) sent(n int) {
 	if 0 < n && n < smallPiece {
-		p.small++
-	}
-	if p.small > 0 {
-		p.bytes += n
+		e.small.Add(1)
+		e.room.small.Add(1)
 	}
 }
 
-// settle waits until the first of them does not wait any more, or source has an error.
-func (p *pieces) settle(e *endpoint, source syscall.RawConn) error {
-	if p.small < smallPieces/maxTCP || p.small < e.room.small() {
+func (e *endpoint) crowded() bool {
+	return e.small.Load() >= ownPieces && e.room.small.Load() >= allPieces
+}
+
+// settle waits, in a crowd, until none of the flow's own pieces waits, or source has an error.
+func (e *endpoint) settle(source syscall.RawConn) error {
+	if !e.crowded() {
 		return nil
 	}
-	for pause := time.Millisecond; !e.waits(p.bytes); pause = min(2*pause, time.Second/2) {
+	e.room.recount()
+	for pause := time.Millisecond; e.crowded() && !e.acknowledged(); pause = min(2*pause, time.Second/2) {
 		if err := socketError(source); err != nil {
 			return err
 		}
 		time.Sleep(pause)
 	}
-	*p = pieces{}
 	return nil
+}
+
+// acknowledged forgets the pieces of a flow of which none waits any more.
+func (e *endpoint) acknowledged() bool {
+	n := e.small.Load()
+	if !e.sentAll() {
+		return false
+	}
+	if e.small.CompareAndSwap(n, 0) { // else there is another since, which may wait
+		e.room.small.Add(-n)
+	}
+	return true
+}
+
+// recount forgets those that have been acknowledged since their flow was sent the last.
+func (r *room) recount() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.recounted) < sweepTime {
+		return
+	}
+	r.recounted = time.Now()
+	for e := range r.flows {
+		if e.small.Load() >= ownPieces {
+			e.acknowledged()
+		}
+	}
 }
 
 const farewellTime = time.Minute

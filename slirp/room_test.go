@@ -18,6 +18,15 @@ type idle struct{ tcpip.Endpoint }
 func (idle) Readiness(mask waiter.EventMask) waiter.EventMask           { return mask }
 func (idle) GetSockOptInt(tcpip.SockOptInt) (n int, failed tcpip.Error) { return 0, nil }
 
+func newIdle(t *testing.T, s *Stack) idle {
+	t.Helper()
+	ep, err := s.ip.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, new(waiter.Queue))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return idle{ep}
+}
+
 // All that flows may have is what there is, however greedy each of them is in its time; and who has nothing waiting
 // gives back what others ask for.
 func TestRoom(t *testing.T) {
@@ -28,12 +37,7 @@ func TestRoom(t *testing.T) {
 	defer s.Close()
 	r := s.room
 	enter := func() *endpoint {
-		queue := new(waiter.Queue)
-		ep, err := s.ip.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, queue)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := &endpoint{ep: idle{ep}, queue: queue, room: r, most: s.most}
+		e := &endpoint{ep: newIdle(t, s), room: r, most: s.most}
 		r.enter(e)
 		return e
 	}
@@ -81,18 +85,45 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// Small pieces are sent as long as the first of them does not wait any more.
+// All flows together have a bounded number of small pieces, whatever each has had before others came, but for the few
+// that everybody may have.
 func TestPieces(t *testing.T) {
-	var p pieces
-	p.sent(1 << 20)
-	if p != (pieces{}) {
-		t.Errorf("a large one alone: %+v", p)
+	s, err := New(Default(nil, false))
+	if err != nil {
+		t.Fatal(err)
 	}
-	p.sent(1)
-	p.sent(1 << 20)
-	p.sent(0)
-	p.sent(smallPiece - 1)
-	if want := (pieces{2, smallPiece + 1<<20}); p != want {
-		t.Errorf("%+v", p)
+	defer s.Close()
+	r := s.room
+	var flows []*endpoint
+	for range maxTCP {
+		e := &endpoint{room: r, may: least}
+		e.sent(0)
+		e.sent(smallPiece)
+		if e.small.Load() != 0 {
+			t.Fatal("it was no small one")
+		}
+		for !e.crowded() {
+			e.sent(1)
+		}
+		flows = append(flows, e)
+	}
+	sum := int64(0)
+	for _, e := range flows {
+		sum += e.small.Load()
+	}
+	if sum != r.small.Load() || sum > allPieces+maxTCP*ownPieces {
+		t.Errorf("%d small pieces, and %d counted", sum, r.small.Load())
+	}
+	flows[0].ep = newIdle(t, s)
+	r.flows[flows[0]] = struct{}{}
+	r.recount()
+	if n := flows[0].small.Load(); n != 0 || flows[1].crowded() {
+		t.Errorf("%d of those that are acknowledged count", n)
+	}
+	for _, e := range flows {
+		r.leave(e)
+	}
+	if n := r.small.Load(); n != 0 {
+		t.Errorf("%d are left", n)
 	}
 }

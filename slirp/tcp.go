@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -155,6 +156,7 @@ type endpoint struct {
 
 	room      *room // of a flow of TCP,
 	may, most share
+	small     atomic.Int64 // pieces that it has been sent since it had acknowledged all
 }
 
 // accept completes the handshake. The caller has room forget the endpoint.
