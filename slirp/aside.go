@@ -22,7 +22,10 @@ import (
 //	<-  the number, the answer; or nothing else, if it is nobody's name there
 
 // asideTime is for the answer of a process that has it at hand.
-const asideTime = 2 * time.Second
+const (
+	asideTime = 2 * time.Second
+	asideRest = 10 * time.Second // of one that is stopped, say
+)
 
 // asides are whom a Stack asks.
 type asides struct {
@@ -34,6 +37,7 @@ type aside struct {
 	mu     sync.Mutex // one question at a time
 	socket *os.File
 	number uint32
+	rest   time.Time // until which it is not asked, as it has not answered
 }
 
 // AskAside asks on socket, too, about names that are nobody's on this network. It takes socket over.
@@ -81,6 +85,9 @@ func (l *asides) drop(a *aside) {
 func (a *aside) ask(question []byte, network string) ([]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if time.Now().Before(a.rest) {
+		return nil, os.ErrDeadlineExceeded
+	}
 	a.number++
 	if err := a.socket.SetDeadline(time.Now().Add(asideTime)); err != nil {
 		return nil, err
@@ -89,14 +96,18 @@ func (a *aside) ask(question []byte, network string) ([]byte, error) {
 	if _, err := a.socket.Write(append(message, question...)); err != nil {
 		return nil, err
 	}
-	b := make([]byte, 4+maxDatagram)
+	b := datagrams.Get().(*[maxDatagram]byte)
+	defer datagrams.Put(b)
 	for {
-		n, err := a.socket.Read(b)
+		n, err := a.socket.Read(b[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			a.rest = time.Now().Add(asideRest)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if n >= 4 && binary.BigEndian.Uint32(b) == a.number { // else it is late
-			return b[4:n], nil
+		if n >= 4 && binary.BigEndian.Uint32(b[:]) == a.number { // else it is late
+			return slices.Clone(b[4:n]), nil
 		}
 	}
 }

@@ -26,8 +26,27 @@ func confine(live int) error {
 	if err := keepFromFiles(live); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
+	if err := dropCapabilities(); err != nil {
+		return fmt.Errorf("capset: %w", err)
+	}
 	if err := keepFromCalls(); err != nil {
 		return fmt.Errorf("seccomp: %w", err)
+	}
+	return nil
+}
+
+// dropCapabilities leaves root, on the host or in a container, the one that ports below 1024 take (capabilities(7)).
+func dropCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	kept := data[0].Permitted & (1 << unix.CAP_NET_BIND_SERVICE)
+	data = [2]unix.CapUserData{{Effective: kept, Permitted: kept}}
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }
@@ -197,6 +216,13 @@ func judged() []rule {
 			argument(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_STREAM, SkipTrue: 2},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_DGRAM, SkipTrue: 1},
+			refuse(),
+			argument(2), // others have the kernel load what nobody uses
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_IP, SkipTrue: 5},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_TCP, SkipTrue: 4},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_UDP, SkipTrue: 3},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_ICMP, SkipTrue: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 1},
 			refuse(), accept(),
 		}},
 		// For closeLater. Of datagrams, a pair's ends can be connected to whatever listens in the file system.

@@ -25,7 +25,7 @@ type Counters struct {
 func (s *Stack) Counters() Counters {
 	stats := s.ip.Stats()
 	c := Counters{
-		TCP: s.tcps.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
+		TCP: s.tcps.refusals.Load() + s.unnamed.refusals.Load(), UDP: s.udps.refusals.Load(), Pings: s.pings.refusals.Load(),
 		Questions: s.questions.refusals.Load() + s.askers.refusals.Load(),
 		Clients:   s.clients.refusals.Load(), UDPClients: s.udpClients.refusals.Load(),
 		HalfOpen:  int64(stats.TCP.ForwardMaxInFlightDrop.Value()),

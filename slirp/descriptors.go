@@ -3,7 +3,6 @@
 package slirp
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +11,10 @@ import (
 // descriptors are those that flows may have, of all sandboxes of this process: RLIMIT_NOFILE, which the
 // runtime has raised as far as it goes, without what links, ports, logs and questions need. So the last
 // flow that there is room for is refused by us, and nothing else meets EMFILE.
-type descriptors struct{ free atomic.Int64 }
+type descriptors struct {
+	free  atomic.Int64
+	whole *descriptors // of which these are a part; nil is none
+}
 
 // reserved is what is kept from flows, or half of what there is.
 const reserved = 2*maxDNS + 256
@@ -28,48 +30,24 @@ func newDescriptors() *descriptors {
 	return d
 }
 
+// part is what one of several sandboxes may have: half of all, whatever the others have.
+func (d *descriptors) part() *descriptors {
+	p := &descriptors{whole: d}
+	p.free.Store(d.free.Load() / 2)
+	return p
+}
+
 func (d *descriptors) take(n int64) bool {
-	if d.free.Add(-n) < 0 {
+	if d.free.Add(-n) < 0 || d.whole != nil && !d.whole.take(n) {
 		d.free.Add(n)
 		return false
 	}
 	return true
 }
 
-func (d *descriptors) give(n int64) { d.free.Add(n) }
-
-// limit counts what there is of one kind, up to a maximum, or until there are no descriptors, and what was turned away.
-type limit struct {
-	max           int64
-	each          int64        // descriptors of one
-	files         *descriptors // where it gets them
-	what          string
-	warn          func(string) // called once for each reason
-	full, without atomic.Bool  // these
-	now, refusals atomic.Int64
-}
-
-func (l *limit) take() bool {
-	if l.now.Add(1) > l.max {
-		l.refuse(&l.full, fmt.Sprintf("%d %s at a time are the most; more are refused", l.max, l.what))
-		return false
+func (d *descriptors) give(n int64) {
+	d.free.Add(n)
+	if d.whole != nil {
+		d.whole.give(n)
 	}
-	if !l.files.take(l.each) {
-		l.refuse(&l.without, fmt.Sprintf("no descriptors are left for %s (ulimit -n); more are refused", l.what))
-		return false
-	}
-	return true
-}
-
-func (l *limit) refuse(told *atomic.Bool, text string) {
-	l.now.Add(-1)
-	l.refusals.Add(1)
-	if !told.Swap(true) {
-		l.warn(text)
-	}
-}
-
-func (l *limit) give() {
-	l.files.give(l.each)
-	l.now.Add(-1)
 }

@@ -4,6 +4,7 @@ package slirp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -30,7 +31,8 @@ type ethernet struct {
 	fd   int
 	mtu  uint32
 
-	floor *floor // left by each frame
+	floor  *floor      // left by each frame
+	failed func(error) // called when no frame can be read any more
 
 	reading   sync.WaitGroup
 	malformed atomic.Int64 // frames that are not what the header before them says
@@ -40,7 +42,7 @@ type ethernet struct {
 }
 
 // newEthernet takes over fd.
-func newEthernet(fd, mtu int, floor *floor) (*ethernet, error) {
+func newEthernet(fd, mtu int, floor *floor, failed func(error)) (*ethernet, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("set non-blocking: %w", err)
 	}
@@ -50,7 +52,7 @@ func newEthernet(fd, mtu int, floor *floor) (*ethernet, error) {
 		link.Close()
 		return nil, err
 	}
-	return &ethernet{link: link, raw: raw, fd: fd, mtu: uint32(mtu), floor: floor}, nil
+	return &ethernet{link: link, raw: raw, fd: fd, mtu: uint32(mtu), floor: floor, failed: failed}, nil
 }
 
 // Attach begins to read, or with nil ends it.
@@ -61,12 +63,17 @@ func (e *ethernet) Attach(d stack.NetworkDispatcher) {
 	case d == nil && e.dispatcher != nil:
 		e.link.Close()
 	case d != nil && e.dispatcher == nil:
-		e.reading.Go(func() { e.read(d) })
+		e.reading.Go(func() {
+			if err := e.read(d); !errors.Is(err, os.ErrClosed) {
+				e.failed(err)
+			}
+		})
 	}
 	e.dispatcher = d
 }
 
-func (e *ethernet) read(d stack.NetworkDispatcher) {
+// read returns with the link, or its failure.
+func (e *ethernet) read(d stack.NetworkDispatcher) error {
 	var in frameBuffer
 	deliver := func(pkt *stack.PacketBuffer) {
 		d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
@@ -86,10 +93,10 @@ func (e *ethernet) read(d stack.NetworkDispatcher) {
 			if in.many() {
 				i = -1
 			}
-		case unix.EINTR, unix.ENETDOWN: // the sandbox may take its link down, and up again
+		case unix.EINTR, unix.ENETDOWN, unix.ENOBUFS: // the sandbox may take its link down, and up again
 		case unix.EINVAL: // or send segments of a kind that virtio has no word for
 		default:
-			return
+			return err
 		}
 	}
 }

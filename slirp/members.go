@@ -161,7 +161,7 @@ func (h *hall) member(control *os.File) {
 		Send(control, Reply{Failure: "the sandboxes on it are in another net namespace, by whose network all of it goes", Fix: "start this one where they were started, or on a network that nobody is on"}, nil)
 		return
 	}
-	s, err := newStack(*first.Config, h.files)
+	s, err := newStack(*first.Config, h.files.part())
 	if err != nil {
 		Send(control, Reply{Failure: err.Error()}, nil)
 		return

@@ -68,7 +68,12 @@ func (s *Stack) refused(f *flow, err error) {
 // dialNamed waits for the name that the first bytes of a flow say, and connects to whoever that is,
 // as far as the rules allow. It returns what has been read meanwhile.
 func (s *Stack) dialNamed(f *flow, inside *endpoint, dst netip.AddrPort, v egress.Verdict) (*net.TCPConn, []byte, error) {
+	if !s.unnamed.take() {
+		f.refuse(errTooMany)
+		return nil, nil, errReserved
+	}
 	first, name, nameErr := inside.firstName(s.ctx)
+	s.unnamed.give()
 	if nameErr != nil && !(nameless(nameErr) && v.Peek == egress.Unnamed) {
 		s.denied.Add(1)
 		f.note(func(r *record) { r.Name, r.Rule = "", "" })
@@ -106,7 +111,8 @@ func (s *Stack) dialNamed(f *flow, inside *endpoint, dst netip.AddrPort, v egres
 			err = errReserved
 			continue
 		}
-		if _, no := s.deniesInner("tcp", to); no {
+		if denied, no := s.deniesInner("tcp", to); no {
+			f.note(func(r *record) { r.Rule = denied.Rule })
 			err = errReserved
 			continue
 		}

@@ -17,8 +17,9 @@ import (
 
 // published are the ports of the host's that lead into the sandbox.
 type published struct {
-	tcp []tcpPort
-	udp []*udpPort
+	tcp  []tcpPort
+	udp  []*udpPort
+	held int64 // descriptors
 }
 
 type tcpPort struct {
@@ -32,12 +33,17 @@ func (s *Stack) Publish() (chosen []uint16, err error) {
 	defer func() {
 		if err != nil {
 			s.published.close()
-			s.published.tcp, s.published.udp = nil, nil // it may be tried again
+			s.files.give(s.published.held)
+			s.published = published{} // it may be tried again
 		}
 	}()
 	for _, p := range s.config.Ports {
 		for i := range p.Count {
 			one := p.nth(i)
+			if !s.files.take(1) {
+				return nil, &PublishError{one, unix.EMFILE}
+			}
+			s.published.held++
 			at, err := s.published.listen(one)
 			if err != nil {
 				return nil, &PublishError{one, err}

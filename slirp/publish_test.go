@@ -21,7 +21,7 @@ import (
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // publishHere publishes a port of TCP and one of UDP of a sandbox that is this very namespace.
-func publishHere(t *testing.T, inside uint16) (s *Stack, tcp, udp string) {
+func publishHere(t *testing.T, inside uint16, set ...func(*Stack)) (s *Stack, tcp, udp string) {
 	t.Helper()
 	c := Default(nil, false)
 	for _, protocol := range []string{"tcp", "udp"} {
@@ -39,6 +39,9 @@ func publishHere(t *testing.T, inside uint16) (s *Stack, tcp, udp string) {
 	ports := Chosen(c.Ports, chosen)
 	if len(ports) != 2 {
 		t.Fatalf("the kernel chose %v", chosen)
+	}
+	for _, set := range set { // before anybody comes
+		set(s)
 	}
 	s.Accept(serveSocketsHere(t))
 	at := func(p Port) string { return netip.AddrPortFrom(p.Address, p.Host).String() }
@@ -161,8 +164,7 @@ func TestPublish(t *testing.T) {
 
 // A client of UDP that is idle for its time is forgotten, and comes again as if it had not been there.
 func TestPublishIdle(t *testing.T) {
-	s, _, udp := publishHere(t, server(t))
-	s.udpIdle = 100 * time.Millisecond
+	s, _, udp := publishHere(t, server(t), func(s *Stack) { s.udpIdle = 100 * time.Millisecond })
 	c, b := dial(t, "udp", udp), make([]byte, 100)
 	for range 2 {
 		for range 5 { // not idle, though longer than that
@@ -188,8 +190,7 @@ func TestPublishIdle(t *testing.T) {
 }
 
 func TestPublishLimits(t *testing.T) {
-	s, tcp, udp := publishHere(t, server(t))
-	s.clients.max, s.udpClients.max = 1, 1
+	s, tcp, udp := publishHere(t, server(t), func(s *Stack) { s.clients.max, s.udpClients.max = 1, 1 })
 	b := make([]byte, 100)
 	first := dial(t, "udp", udp)
 	first.Write([]byte("x"))

@@ -43,14 +43,18 @@ type udpFlow struct {
 	log     *flow
 	answers *udpAnswers
 	idle    *time.Timer
-	time    time.Duration // that it may be
 
 	mu     sync.Mutex
 	inside io.WriteCloser
-	ways   []arrival // that are left, should this one lead to nobody, until there is an answer
-	last   []byte    // datagram, which would be lost with this way
+	time   time.Duration // that it may be idle
+	ways   []arrival     // that are left, should this one lead to nobody, until there is an answer
+	last   []byte        // datagram, which would be lost with this way
 	over   bool
 }
+
+// unanswered is how long a client's place is kept who has had no answer yet: anybody can send a datagram in
+// anybody's name.
+const unanswered = 30 * time.Second
 
 // maxLast is the longest datagram that is sent again by another way.
 const maxLast = 2 << 10
@@ -130,7 +134,7 @@ func (s *Stack) fromClient(u *udpPort, c udpClient, b []byte) {
 			return
 		}
 	}
-	f.idle.Reset(f.time)
+	f.touch()
 	f.send(b)
 }
 
@@ -141,7 +145,7 @@ func (s *Stack) newUDPFlow(u *udpPort, c udpClient) *udpFlow {
 		log:     s.log.arrive("udp", c.remote, u.conn.LocalAddr(), u.inside),
 		answers: &udpAnswers{u.conn, c.remote, c.control()},
 		ways:    s.arrivals(c.remote, u.inside),
-		time:    s.udpIdle,
+		time:    min(s.udpIdle, unanswered),
 	}
 	if !s.udpClients.take() {
 		f.log.refuse(errTooMany)
@@ -202,7 +206,7 @@ func (s *Stack) udpWay(f *udpFlow, way arrival) (inside io.WriteCloser, serve fu
 			return nil, nil, err
 		}
 		e.flow = f.log
-		return stackDatagrams{e}, func() { e.copyDatagramsTo(f.answers, f.answered, func() {}) }, nil
+		return stackDatagrams{e}, func() { e.copyDatagramsTo(f.answers, func() { f.answered(s.udpIdle) }, func() {}) }, nil
 	}
 	conn, err := s.sockets.dialUDP(way)
 	if err != nil {
@@ -212,7 +216,7 @@ func (s *Stack) udpWay(f *udpFlow, way arrival) (inside io.WriteCloser, serve fu
 		eachDatagram(conn, func(b []byte, err error) {
 			switch {
 			case err == nil:
-				f.answered()
+				f.answered(s.udpIdle)
 				f.answers.Write(b)
 				f.log.addSent(len(b))
 			case err == unix.ECONNREFUSED:
@@ -262,12 +266,19 @@ func (f *udpFlow) send(b []byte) {
 	}
 }
 
-// answered: somebody listens there.
-func (f *udpFlow) answered() {
-	f.idle.Reset(f.time)
+// touch: the flow is not idle.
+func (f *udpFlow) touch() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ways, f.last = nil, nil
+	f.idle.Reset(f.time)
+}
+
+// answered: somebody listens there.
+func (f *udpFlow) answered(idle time.Duration) {
+	f.mu.Lock()
+	f.ways, f.last, f.time = nil, nil, idle
+	f.mu.Unlock()
+	f.touch()
 }
 
 // refused: nobody does.

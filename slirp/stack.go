@@ -33,6 +33,7 @@ const (
 	maxDialing = 512 // of these, not connected yet; a further SYN is dropped, and comes again
 	maxUDP     = 1024
 	maxPings   = 64
+	maxUnnamed = 512 // of the connections; they are waited for, and may say much
 	maxDNS     = 256 // questions under way, and connections to the resolver
 
 	maxClients    = 4096 // of published ports: what comes from outside leaves the sandbox's own flows their room
@@ -62,6 +63,8 @@ type Stack struct {
 	clients, udpClients limit
 	narrow              narrow
 	udpIdle             time.Duration
+	unnamed             limit // flows that have not said their name yet
+	files               *descriptors
 	link                *ethernet // nil on a Switch
 	floor               *floor    // of all that pass by this process
 
@@ -85,7 +88,7 @@ func New(c Config) (*Stack, error) { return newStack(c, newDescriptors()) }
 // newStack is New for one of several in this process.
 func newStack(c Config, files *descriptors) (*Stack, error) {
 	silent()
-	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts), floor: new(floor)}
+	s := &Stack{config: c, reach: newReach(), pins: newPins(c.Hosts), floor: new(floor), files: files}
 	s.most, s.room, s.udpIdle = share{maxReceive, maxSend}, newRoom(), udpIdle
 	for _, l := range []struct {
 		*limit
@@ -93,7 +96,7 @@ func newStack(c Config, files *descriptors) (*Stack, error) {
 		what      string
 	}{
 		{&s.tcps, maxTCP, 1, "connections out of the sandbox"}, {&s.udps, maxUDP, 1, "flows of UDP out of the sandbox"},
-		{&s.pings, maxPings, 1, "pings without an answer"},
+		{&s.pings, maxPings, 1, "pings without an answer"}, {&s.unnamed, maxUnnamed, 0, "connections that have not said their name yet"},
 		{&s.questions, maxDNS, 0, "connections to the resolver"}, {&s.askers, maxUDP, 0, "flows of UDP to the resolver"},
 		{&s.clients, maxClients, 2, "connections to published ports"}, {&s.udpClients, maxUDPClients, 1, "clients of published UDP ports"},
 	} {
@@ -143,12 +146,18 @@ func (s *Stack) Serve(link *os.File) error {
 	if err := s.fit(fd); err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
-	ep, err := newEthernet(fd, s.config.MTU, s.floor)
+	ep, err := newEthernet(fd, s.config.MTU, s.floor, s.linkFailed)
 	if err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
 	s.link = ep
 	return s.attach(ep)
+}
+
+func (s *Stack) linkFailed(err error) {
+	if s.warn != nil && s.ctx.Err() == nil {
+		s.warn("nothing comes from the sandbox any more: link: " + err.Error())
+	}
 }
 
 func (s *Stack) attach(ep stack.LinkEndpoint) error {
@@ -236,6 +245,7 @@ func (s *Stack) Close() {
 func (s *Stack) destroy() {
 	s.cancel()
 	s.published.close() // whatever time the log takes
+	s.files.give(s.published.held)
 	s.Close()
 	if m := s.sockets; m != nil {
 		go func() {
