@@ -116,7 +116,7 @@ func newStack(c Config, files *descriptors) (*Stack, error) {
 	// It is room that moderates the window; but only so is the scale chosen for the largest one.
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	// Nothing wanders about on the link, so nothing has to be waited for.
-	wait := tcpip.TCPTimeWaitTimeoutOption(time.Second)
+	wait := tcpip.TCPTimeWaitTimeoutOption(0)
 	for _, option := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate, &wait,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: minReceive, Default: minReceive, Max: maxReceive},
