@@ -3,8 +3,12 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // idFile is a file of the caller's that tells something of the sandbox as long as that runs:
@@ -12,6 +16,7 @@ import (
 type idFile struct {
 	flag string
 	file *os.File
+	text string // what we wrote
 }
 
 // claimCIDFile writes the id of the run into a new file. One that is there may be that of another
@@ -39,23 +44,91 @@ func (pa *parent) tellPID(pidfd int) error {
 	if err != nil {
 		return fmt.Errorf("--pidfile: %w", err)
 	}
-	f, err := os.OpenFile(pa.p.Parent.PIDFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(pa.p.Parent.PIDFile, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err == nil {
+		err = takePIDFile(f)
+	}
+	if err == nil {
+		err = empty(f)
+	}
 	pa.pidFile, err = writeIDFile("--pidfile", f, fmt.Sprint(pid), err)
 	return err
 }
 
+// CheckPIDFile refuses an existing file that holds something else than a process id.
+func CheckPIDFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil // it is made, or opening it fails; a pipe, or a terminal
+	}
+	text, err := beginning(path, 64)
+	if err == nil && strings.Trim(strings.TrimSpace(text), "0123456789") != "" {
+		return &Error{Text: path + ": it holds something that is no process id", Fix: "--pidfile writes over a file; name another, or remove this one"}
+	}
+	return nil
+}
+
+// takePIDFile takes the lock on a file which a running sandbox holds, so that two do not write into one.
+// A file system may have no locks.
+func takePIDFile(f *os.File) error {
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK {
+		return &Error{Text: f.Name() + ": a running sandbox has its process id there", Fix: "each has a file of its own; it is free when that sandbox has ended"}
+	}
+	return CheckPIDFile(f.Name())
+}
+
+// freePIDFile fails early where tellPID would.
+func freePIDFile(p *Plan) error {
+	path := p.Parent.PIDFile
+	if info, err := os.Stat(path); path == "" || err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err == nil {
+		defer f.Close()
+		err = takePIDFile(f)
+	}
+	if err != nil {
+		return fmt.Errorf("--pidfile: %w", err)
+	}
+	return nil
+}
+
+// empty is for files; there is nothing in a pipe, or at a terminal.
+func empty(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = f.Truncate(0)
+	}
+	return err
+}
+
+// writeIDFile takes f, and closes it if it fails.
 func writeIDFile(flag string, f *os.File, text string, err error) (*idFile, error) {
 	if err != nil {
+		f.Close() // nil, too
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	i := &idFile{flag, f}
-	if _, err := f.WriteString(text); err != nil {
+	n, err := f.WriteString(text)
+	i := &idFile{flag, f, text[:n]}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", flag, err), i.remove())
 	}
 	return i, nil
 }
 
-// remove removes the file, unless another has taken its name.
+// beginning reads n bytes of a file, or all.
+func beginning(path string, n int64) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, n))
+	return string(text), err
+}
+
+// remove removes the file, unless another has taken its name, or it holds something else by now.
 func (i *idFile) remove() error {
 	if i == nil {
 		return nil
@@ -67,7 +140,10 @@ func (i *idFile) remove() error {
 	}
 	there, err := os.Lstat(i.file.Name())
 	if err == nil && own.Mode().IsRegular() && os.SameFile(own, there) {
-		err = os.Remove(i.file.Name())
+		var text string
+		if text, err = beginning(i.file.Name(), int64(len(i.text))+1); err == nil && text == i.text {
+			err = os.Remove(i.file.Name())
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", i.flag, err)

@@ -183,8 +183,10 @@ func (a *runArgs) setCIDFile(s string) (err error) {
 }
 
 func (a *runArgs) setPIDFile(s string) (err error) {
-	a.spec.PIDFile, err = newFile(s)
-	return err
+	if a.spec.PIDFile, err = newFile(s); err != nil {
+		return err
+	}
+	return sandbox.CheckPIDFile(a.spec.PIDFile) // before anything is fetched, or ended
 }
 
 func newFile(s string) (string, error) {
