@@ -54,14 +54,17 @@ var longForms = [...]longForm{
 }
 
 // verbsOf are the words that may follow a noun; none for a word that is no noun. page is the
-// help that explains them: of the only command there is, or the first page, "".
+// help that explains them: of the only command there is, that of the noun, or the first page, "".
 func verbsOf(noun string) (verbs []string, page string) {
 	for _, l := range longForms {
 		if l.noun == noun {
 			verbs, page = append(verbs, l.verb), l.name
 		}
 	}
-	if len(verbs) > 1 {
+	switch {
+	case noun == "network":
+		page = noun
+	case len(verbs) > 1:
 		page = ""
 	}
 	return verbs, page
@@ -163,7 +166,7 @@ func (a *app) run(c *command, args []string) (int, error) {
 // findCommand returns the command that args begin with, and what follows it.
 func findCommand(args []string) (*command, []string, error) {
 	name, rest := args[0], args[1:]
-	if verbs, _ := verbsOf(name); verbs != nil {
+	if verbs, page := verbsOf(name); verbs != nil {
 		hint := "after " + name + " comes " + strings.Join(verbs, ", ")
 		if len(rest) == 0 {
 			return nil, nil, &usageError{msg: name + " is not a whole command", hint: hint}
@@ -171,8 +174,14 @@ func findCommand(args []string) (*command, []string, error) {
 		name, rest = name+" "+rest[0], rest[1:]
 		i := slices.IndexFunc(longForms[:], func(l longForm) bool { return l.noun+" "+l.verb == name })
 		if i < 0 {
-			if name == "network connect" || name == "network disconnect" {
+			near := nearest(args[1], verbs)
+			switch {
+			case name == "network connect" || name == "network disconnect":
 				hint = "a sandbox is on the networks that sbx run --network names, from its beginning to its end"
+			case near != "":
+				hint = "did you mean sbx " + args[0] + " " + near + "?"
+			case page == args[0]:
+				hint += "; sbx help " + page
 			}
 			return nil, nil, &usageError{msg: "unknown command: " + quoteArg(name), hint: hint}
 		}

@@ -97,8 +97,46 @@ func TestHelpForEveryCommand(t *testing.T) {
 		}
 	}
 	texts, err := fs.Glob(helpTexts, "help/*.txt")
-	if err != nil || len(texts) != len(commands())+1 {
+	if err != nil || len(texts) != len(commands())+2 { // sbx, network
 		t.Errorf("%d texts for %d commands, %v", len(texts), len(commands()), err)
+	}
+}
+
+// All ways to ask for the help of the networks' commands lead there, and it names them all.
+func TestHelpOfNetwork(t *testing.T) {
+	text := helpOf(t, "network")
+	for _, args := range []string{"help network", "network --help", "network -h"} {
+		a, stdout, stderr := testAppIO()
+		if status := a.main(append([]string{"sbx"}, strings.Fields(args)...)); status != 0 || stderr.Len() != 0 || stdout.String() != text {
+			t.Errorf("sbx %s: status %d, %s%s", args, status, stdout, stderr)
+		}
+	}
+	for _, c := range commands() {
+		if verb, ok := strings.CutPrefix(c.name, "network "); ok && !strings.Contains(text, "    "+verb+strings.Repeat(" ", 11-len(verb))+c.summary+"\n") {
+			t.Errorf("it does not tell of %s", c.name)
+		}
+	}
+	for _, flag := range regexp.MustCompile(`--[a-z0-9-]+`).FindAllString(section(helpOf(t, "network create")), -1) {
+		if !strings.Contains(text, flag) {
+			t.Errorf("it does not tell of %s of create", flag)
+		}
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if len(line) > 110 || strings.HasSuffix(line, " ") || strings.Contains(line, "\t") {
+			t.Errorf("%q", line)
+		}
+	}
+	for args, want := range map[string]string{
+		"network craete":  "did you mean sbx network create?",
+		"network inpsect": "did you mean sbx network inspect?",
+		"image pul":       "did you mean sbx image pull?",
+		"network ":        "sbx help network",
+		"network connect": "sbx run --network",
+	} {
+		a, _, stderr := testAppIO()
+		if status := a.main(append([]string{"sbx"}, strings.Split(args, " ")...)); status != 125 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("sbx %s: status %d, %s", args, status, stderr)
+		}
 	}
 }
 
