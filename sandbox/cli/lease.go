@@ -21,7 +21,11 @@ func (r *runArgs) findNetworks() error {
 		n, err := store.Find(u.Name)
 		switch {
 		case errors.Is(err, network.ErrNotFound):
-			return &usageError{msg: "--network: " + err.Error(), hint: "sbx network create " + u.Name + " makes it; sbx network ls lists those that there are"}
+			hint := "sbx network create " + u.Name + " makes it; sbx network ls lists those that there are"
+			if mode := nearestMode(u.Name); mode != "" {
+				hint = "did you mean " + mode + "? Or else " + hint
+			}
+			return &usageError{msg: "--network: " + err.Error(), hint: hint}
 		case err != nil:
 			return err
 		case seen[n.ID]:
@@ -30,6 +34,14 @@ func (r *runArgs) findNetworks() error {
 		seen[n.ID] = true
 	}
 	return nil
+}
+
+// nearestMode is what may be meant by the name of a network that is not there.
+func nearestMode(name string) string {
+	if near := nearest(name, []string{"host-loopback", "host_loopback", "allow_host_loopback", "loopback"}); near != "" {
+		return "private:host-loopback"
+	}
+	return nearest(name, []string{"private", "none", "host", "slirp4netns", "pasta"})
 }
 
 // joinNetworks gives the run an address on each of its networks. Until it has left one nobody

@@ -73,7 +73,15 @@ func (a *runArgs) addDeny(s string) (err error) {
 
 // addRule reads several between commas, too, as other flags do.
 func addRule(rules []egress.Rule, s string) ([]egress.Rule, error) {
-	for word := range strings.SplitSeq(s, ",") {
+	words := strings.Split(s, ",")
+	for i, word := range words {
+		if word == "" && len(words) > 1 {
+			where := "before"
+			if i > 0 {
+				where = "after"
+			}
+			return nil, &usageError{msg: fmt.Sprintf("%q: the rule %s a comma is empty", s, where), hint: "between commas there are several rules; one alone has none"}
+		}
 		r, err := egress.Parse(word)
 		if err != nil {
 			return nil, err

@@ -99,8 +99,13 @@ func parse(s string) (r Rule, err error) {
 	if r.Name, err = Name(base); below && err == nil {
 		r.Name = "*." + r.Name
 	}
-	if after, ok := strings.CutPrefix(where, "*"); ok && err != nil && isLabel(strings.ReplaceAll(after, ".", "x")) {
-		err = &Error{ErrName.Error(), "*." + after + " is every name below " + after}
+	if where == "*." {
+		return r, &Error{"not a name: nothing follows the dot", "*.example.com is every name below example.com; " + whole}
+	}
+	if after, ok := strings.CutPrefix(where, "*"); ok && err != nil {
+		if name, bad := Name(after); bad == nil {
+			err = &Error{ErrName.Error(), "*." + name + " is every name below " + name}
+		}
 	}
 	return r, err
 }

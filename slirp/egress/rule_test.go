@@ -80,6 +80,8 @@ func TestHints(t *testing.T) {
 		"all":                           "all alone is no name; --network none lets nothing out",
 		"Any:80":                        "Any alone is no name; --network none lets nothing out",
 		"*example.com":                  "not a name; *.example.com is every name below example.com",
+		"*.":                            "not a name: nothing follows the dot; *.example.com is every name below",
+		"*..":                           "not a name; ",
 		"10.0.0.0/8:*":                  "is not a port; without a port the rule",
 		"example.com:https":             "is not a port; port 443",
 		"*:443":                         "* alone is no name; 0.0.0.0/0 and ::/0",
@@ -96,7 +98,7 @@ func TestHints(t *testing.T) {
 			hint = e.Hint()
 		}
 		problem, helps, _ := strings.Cut(want, "; ")
-		if !strings.Contains(got, problem) || !strings.Contains(hint, helps) || len(got) > 250 {
+		if !strings.Contains(got, problem) || !strings.Contains(hint, helps) || len(got) > 250 || strings.Contains(hint, "*..") {
 			t.Errorf("%q: %s; %s", text, got, hint)
 		}
 	}
