@@ -126,7 +126,15 @@ func (p *Plan) WriteText(w io.Writer) error {
 	t.row("preset", p.Preset)
 	t.row("caller", strings.TrimSpace(fmt.Sprintf("%d:%d %s", p.Caller.UID, p.Caller.GID, p.Caller.Name)))
 	t.rows("namespaces", p.Namespaces)
-	t.row("network", p.Network)
+	network := p.Network
+	if len(p.Networks) > 0 {
+		var names []string
+		for i := range p.Networks {
+			names = append(names, p.Networks[i].Link.Member.Network)
+		}
+		network = strings.Join(names, ", ")
+	}
+	t.row("network", network)
 	if p.Link != nil {
 		writeLink(t, p.Link)
 	}
