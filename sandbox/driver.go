@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -193,6 +194,7 @@ func (d *driver) await(ready, reports *os.File) error {
 		case n == 0:
 			return fmt.Errorf("it was not ready within %v%s", driverPatience, d.lastWords())
 		case fds[0].Revents&unix.POLLIN != 0, fds[2].Revents != 0:
+			d.lastWords() // those of its start are none of its end
 			return nil
 		}
 		return errors.New("it has ended at once" + d.lastWords())
@@ -203,10 +205,14 @@ func (d *driver) await(ready, reports *os.File) error {
 func (d *driver) lastWords() string {
 	text := make([]byte, 64<<10) // what a pipe holds
 	n, _ := unix.Read(d.says, text)
+	return wordsOf(string(text[:max(0, n)]))
+}
+
+func wordsOf(text string) string {
 	var lines []string
-	for line := range strings.Lines(string(text[:max(0, n)])) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if line != "" && !strings.HasPrefix(line, "Failed to send ") { // to the host's syslog
+		if line != "" && !isChatter(line) {
 			lines = append(lines, line[:min(len(line), 200)])
 		}
 	}
@@ -214,6 +220,13 @@ func (d *driver) lastWords() string {
 		return ""
 	}
 	return ": " + OneLine(strings.Join(lines[max(0, len(lines)-3):], "; "))
+}
+
+// isChatter: slirp4netns says so at its start, perhaps still when it is ready, and pasta where the host has no syslog.
+func isChatter(line string) bool {
+	return slices.ContainsFunc([]string{
+		"sent tapfd=", "received tapfd=", "Starting slirp", "* ", "WARNING: Support for ", "WARNING: 127.0.0.1:* on the host is accessible", "Failed to send ",
+	}, func(beginning string) bool { return strings.HasPrefix(line, beginning) })
 }
 
 // close ends the program and waits for that.

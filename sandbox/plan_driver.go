@@ -12,7 +12,7 @@ import (
 type Driver struct {
 	Path     string     `json:"path"`
 	Args     []string   `json:"args"`              // all but those that name the namespaces and descriptors
-	Gateway  netip.Addr `json:"gateway,omitzero"`  // slirp4netns: where the host is, if that is allowed
+	Gateway  netip.Addr `json:"gateway,omitzero"`  // where the host is, if that is allowed
 	Resolver netip.Addr `json:"resolver,omitzero"` // the address that the program answers names at
 	Ports    []Port     `json:"ports,omitempty"`   // published; the program is told of them when the random ones are known
 }
@@ -101,12 +101,18 @@ func (p *planner) pasta(ports []Port) *Driver {
 			d.Resolver, _ = netip.ParseAddr(own[i+1])
 		}
 	}
+	for _, option := range []string{"--map-guest-addr", "--map-host-loopback"} {
+		if i := slices.Index(own, option); i >= 0 && !d.Gateway.IsValid() {
+			d.Gateway, _ = netip.ParseAddr(own[i+1]) // or none
+		}
+	}
 	if p.spec.MAC != "" {
 		d.Args = append(d.Args, "--ns-mac-addr", p.spec.MAC)
 	}
 	mapped := slices.Index(own, "--map-gw")
 	if mapped < 0 {
-		return &Driver{Path: d.Path, Resolver: d.Resolver, Ports: d.Ports, Args: slices.Concat(d.Args, []string{"--no-map-gw"}, own)}
+		d.Args = slices.Concat(d.Args, []string{"--no-map-gw"}, own)
+		return d
 	}
 	d.Args = append(d.Args, slices.DeleteFunc(slices.Clone(own), func(word string) bool { return word == "--map-gw" })...)
 	return d

@@ -105,7 +105,7 @@ func (p *planner) hostsFile() (string, error) {
 		case reachable:
 			fmt.Fprintf(&text, "%s\t%s\n", host, h.Name)
 		default:
-			return "", &Error{Text: "--add-host " + h.Name + ":" + HostGateway + ": the sandbox cannot reach the host", Fix: "--network private:host-loopback"}
+			return "", &Error{Text: "--add-host " + h.Name + ":" + HostGateway + ": the sandbox cannot reach the host", Fix: p.toReachHost()}
 		}
 	}
 	if reachable {
@@ -119,6 +119,19 @@ func (p *planner) hostsFile() (string, error) {
 		fmt.Fprintf(&text, "%s\t%s\n", own, p.Hostname)
 	}
 	return text.String() + p.spec.HostsText, nil
+}
+
+// toReachHost is what gives the sandbox a way to the host.
+func (p *planner) toReachHost() string {
+	switch p.Network {
+	case "slirp4netns":
+		return "--network slirp4netns:allow_host_loopback=true"
+	case "pasta":
+		return "--network pasta:--map-host-loopback,169.254.1.2 with a pasta that has this option; with any, pasta:--map-gw, and the address of the gateway instead of " + HostGateway
+	case userDefined:
+		return "on a network of your own there is no way to the host: only a private network has one, --network private:host-loopback"
+	}
+	return "--network private:host-loopback"
 }
 
 func isAddress(s string) bool {

@@ -127,8 +127,8 @@ func (p *planner) hostAddress() (a netip.Addr, ok bool) {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
 	case p.Link != nil && p.Link.HostLoopback:
 		return p.Link.IPv4.Gateway, true
-	case p.Driver != nil && p.spec.HostLoopback:
-		return p.Driver.Gateway, true
+	case p.Driver != nil && (p.spec.HostLoopback || p.Network == "pasta"):
+		return p.Driver.Gateway, p.Driver.Gateway.IsValid()
 	}
 	return netip.Addr{}, false
 }
