@@ -6,9 +6,9 @@ import "testing"
 func TestLastWords(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "",
-		"sent tapfd=7 for tap0\nreceived tapfd=7\n":                                  "",
+		"sent tapfd=7 for tap0\nreceived tapfd=7\n":                                   "",
 		"received tapfd=7\nStarting slirp\n* MTU:             65520\nout of memory\n": ": out of memory",
-		"one\ntwo\n\nthree\nFailed to send 30 bytes\nfour":                           ": two; three; four",
+		"one\ntwo\n\nthree\nFailed to send 30 bytes\nfour":                            ": two; three; four",
 		"WARNING: Support for seccomp is experimental\nWARNING: too many arguments\n": ": WARNING: too many arguments",
 	} {
 		if got := wordsOf(text); got != want {

@@ -78,7 +78,12 @@ func (a *app) createNetwork(o network.Options, ignore bool) error {
 	case errors.Is(err, network.ErrExists):
 		return &hinted{err, "sbx network inspect " + o.Name + " shows it; --ignore makes this no error"}
 	case err != nil:
-		return &usageError{msg: err.Error()}
+		hint := ""
+		var fix interface{ Hint() string }
+		if errors.As(err, &fix) {
+			hint = fix.Hint()
+		}
+		return &usageError{msg: err.Error(), hint: hint}
 	default:
 		name = n.Name
 	}
@@ -424,10 +429,32 @@ func defineNetworkRm(a *app, fs *pflag.FlagSet) action {
 			if err == nil {
 				err = a.print(n.Name + "\n")
 			}
-			errs = append(errs, listed(err))
+			if errors.Is(err, network.ErrNotFound) {
+				err = &missingNetwork{listed(err)}
+			}
+			errs = append(errs, err)
 		}
+		slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(rmStatus(b), rmStatus(a)) })
 		return 0, errors.Join(errs...)
 	}
+}
+
+// missingNetwork is one that cannot be removed; the exit status is podman's for that.
+type missingNetwork struct{ error }
+
+func (e *missingNetwork) Unwrap() error   { return e.error }
+func (e *missingNetwork) ExitStatus() int { return 1 }
+
+// rmStatus is what podman ends with for err: of several, the highest counts.
+func rmStatus(err error) int {
+	var status interface{ ExitStatus() int }
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return status.ExitStatus()
+	}
+	return statusFailed
 }
 
 // listed says where the names are that might have been meant.

@@ -46,6 +46,9 @@ func parsePort(s string) (p sandbox.Port, err error) {
 		if *address == "localhost" {
 			return p, &usageError{msg: quoteArg(s) + ": localhost: not an address", hint: "127.0.0.1 is, and what is meant without an address"}
 		}
+		if *address == "*" {
+			return p, &usageError{msg: quoteArg(s) + ": *: not an address", hint: "0.0.0.0 is all of IPv4, [::] all of IPv6"}
+		}
 		if p.Address, err = parseListen(*address); err != nil {
 			return p, fmt.Errorf("%s: %w", quoteArg(s), err)
 		}

@@ -100,8 +100,12 @@ func (n *Network) choose(ipv6 bool, random []byte, others []*Network, host []net
 			return err
 		}
 		has4, has6 = has4 || s.Subnet.Addr().Is4(), has6 || s.Subnet.Addr().Is6()
-		if other, ok := overlap(s.Subnet, theirs); ok {
-			return fmt.Errorf("subnet %s: it overlaps %s of another network", s.Subnet, other)
+		for _, o := range others {
+			for _, taken := range o.Subnets {
+				if taken.Subnet.Overlaps(s.Subnet) {
+					return fmt.Errorf("subnet %s: it overlaps %s of network %s", s.Subnet, taken.Subnet, o.Name)
+				}
+			}
 		}
 		if other, ok := overlap(s.Subnet, host); ok {
 			return fmt.Errorf("subnet %s: it overlaps %s, which this host is in", s.Subnet, other)

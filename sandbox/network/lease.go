@@ -79,8 +79,8 @@ func (l *Lease) allocate(wanted []netip.Addr) error {
 	}
 	defer store.Close()
 	for _, w := range wanted {
-		if !slices.ContainsFunc(l.network.Subnets, func(s Subnet) bool { return s.member(w) && w != s.Gateway }) {
-			return fmt.Errorf("%s: not an address for a sandbox in %s", w, l.network.prefixes())
+		if err := l.network.refusal(w); err != nil {
+			return err
 		}
 	}
 	for i, s := range l.network.Subnets {
@@ -115,14 +115,6 @@ func (l *Lease) allocate(wanted []netip.Addr) error {
 func (n *Network) leased(a netip.Addr) bool {
 	_, err := os.Lstat(disk.GetEscapedPath(filepath.Join(n.Live(), "leases"), net.IP(a.AsSlice()).String()))
 	return err == nil
-}
-
-func (n *Network) prefixes() string {
-	var list []string
-	for _, s := range n.Subnets {
-		list = append(list, s.Subnet.String())
-	}
-	return strings.Join(list, " and ")
 }
 
 // Release gives the addresses back.

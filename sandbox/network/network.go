@@ -297,6 +297,9 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("network %s: %d sandboxes are on it", e.Name, e.Members)
 }
 
+// ExitStatus is podman's for that.
+func (e *InUseError) ExitStatus() int { return 2 }
+
 // Hint says what helps.
 func (e *InUseError) Hint() string {
 	return "it can be removed when they have ended; sbx ends none of them"

@@ -31,7 +31,7 @@ func checkPrefix(p netip.Prefix) error {
 	case !p.IsValid():
 		return fmt.Errorf("not a subnet")
 	case p != p.Masked():
-		return fmt.Errorf("subnet %s: the network's own address is %s", p, p.Masked())
+		return &hinted{fmt.Sprintf("subnet %s: the network's own address is %s", p, p.Masked().Addr()), "write " + p.Masked().String()}
 	case p.Addr().BitLen()-p.Bits() < 2:
 		return fmt.Errorf("subnet %s: too small", p)
 	}
@@ -42,6 +42,12 @@ func checkPrefix(p netip.Prefix) error {
 	}
 	return nil
 }
+
+// hinted is an error, and what helps.
+type hinted struct{ text, hint string }
+
+func (e *hinted) Error() string { return e.text }
+func (e *hinted) Hint() string  { return e.hint }
 
 // notForHosts are loopback, link-local and multicast addresses, and those that mean no host at all.
 func notForHosts() []netip.Prefix {
@@ -55,6 +61,47 @@ func notForHosts() []netip.Prefix {
 func (s *Subnet) member(a netip.Addr) bool {
 	p := s.Subnet
 	return a.IsValid() && a.Zone() == "" && p.Contains(a) && a != p.Addr() && !(a.Is4() && a == Last(p))
+}
+
+// refusal is why no sandbox on the network can have the address; nil if one can.
+func (n *Network) refusal(a netip.Addr) error {
+	for i := range n.Subnets {
+		s := &n.Subnets[i]
+		var why string
+		switch {
+		case s.Subnet.Addr().Is4() != a.Is4():
+			continue
+		case a == s.Gateway:
+			why = "that is the gateway"
+		case s.member(a):
+			return nil
+		case !s.Subnet.Contains(a):
+			why = fmt.Sprintf("not in %s", s.Subnet)
+		case a == s.Subnet.Addr():
+			why = fmt.Sprintf("that is the address of %s itself", s.Subnet)
+		default:
+			why = fmt.Sprintf("that is the broadcast address of %s", s.Subnet)
+		}
+		return &hinted{fmt.Sprintf("%s: %s", a, why), s.usable()}
+	}
+	family := "IPv4"
+	if a.Is6() {
+		family = "IPv6"
+	}
+	return &hinted{fmt.Sprintf("%s: the network has no %s", a, family), n.Subnets[0].usable()}
+}
+
+// usable tells of the addresses that sandboxes can have.
+func (s *Subnet) usable() string {
+	all := Subnet{Subnet: s.Subnet}
+	r := all.leases()
+	switch s.Gateway {
+	case r.StartIP:
+		return fmt.Sprintf("a sandbox can have one from %s to %s", r.StartIP.Next(), r.EndIP)
+	case r.EndIP:
+		return fmt.Sprintf("a sandbox can have one from %s to %s", r.StartIP, r.EndIP.Prev())
+	}
+	return fmt.Sprintf("a sandbox can have one from %s to %s, but the gateway's %s", r.StartIP, r.EndIP, s.Gateway)
 }
 
 // leases is the range, or all of the subnet. Of IPv6 that ends where a person can still read it.
