@@ -98,6 +98,21 @@ func (r *reading) Bytes(buf []byte) ([]byte, fuse.Status) {
 	return buf[:n], fuse.OK
 }
 
+// small is a read that has been copied.
+type small struct{ data []byte }
+
+// Slices tells go-fuse to write it as it is; it would try to splice it otherwise, and find that it cannot.
+func (s small) Slices() ([][]byte, fuse.Status) { return [][]byte{s.data}, fuse.OK }
+
+// Bytes, Size and Done complete the interface.
+func (s small) Bytes([]byte) ([]byte, fuse.Status) { return s.data, fuse.OK }
+
+// Size is how much has come.
+func (s small) Size() int { return len(s.data) }
+
+// Done has nothing to give back.
+func (s small) Done() {}
+
 // splicedFrom is how large a read must be for splice(2) to be quicker than a copy.
 const splicedFrom = 64 << 10
 
@@ -115,7 +130,7 @@ func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 	if err != nil {
 		return nil, status(err)
 	}
-	return fuse.ReadResultData(buf[:n]), fuse.OK
+	return small{buf[:n]}, fuse.OK
 }
 
 // Writev writes.

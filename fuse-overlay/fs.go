@@ -3,6 +3,7 @@ package fuseoverlay
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -143,13 +144,16 @@ func Serve(device *os.File, o Options, ready func()) error {
 		EnableSymlinkCaching:     true,
 		EnableAcl:                true,
 		ExplicitDataCacheControl: true, // data changes by the kernel's own hand alone
-		ExtraCapabilities: fuse.CAP_WRITEBACK_CACHE | fuse.CAP_DONT_MASK | fuse.CAP_HANDLE_KILLPRIV_V2 |
-			fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ASYNC_DIO,
+		ExtraCapabilities: fuse.CAP_DONT_MASK | fuse.CAP_HANDLE_KILLPRIV_V2 |
+			fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_ASYNC_DIO,
 	})
 	if err != nil {
 		unix.Close(fd)
 		return err
 	}
+	// A thread that waits for the kernel's next question holds on to a processor, as Go counts
+	// them. With more of those than there are such threads, none need be taken away, and handed back.
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)+2))
 	if ready != nil {
 		ready()
 	}

@@ -26,7 +26,7 @@ const (
 	fuseUser    = "user.fuseoverlayfs."
 	xattrOpaque = overlayUser + "opaque"
 	xattrOrigin = overlayUser + "sbx.origin" // where a file was before it was copied up, from the layer's root; ours alone
-	maxRedirect = 4096                // of a path: PATH_MAX
+	maxRedirect = 4096                       // of a path: PATH_MAX
 )
 
 // mark tells what a file name says: that it is no file's, and which name it hides below.

@@ -312,4 +312,3 @@ func (fs *FS) entryNumber(n *node, e *entry) uint64 {
 	}
 	return f.ino
 }
-
