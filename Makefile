@@ -27,7 +27,7 @@ sbx:
 	go build -ldflags '$(LDFLAGS)' -tags hot,$(TAGS) -o sbx.hot .
 	go build -ldflags '$(LDFLAGS) -T 0x10011000' -tags net,$(TAGS) -o sbx.net .
 	go build -ldflags '$(LDFLAGS) -T 0x20011000' -o sbx.whole .
-	GOOS= GOARCH= go run ./scripts/onefile $(OUT) sbx.hot sbx-net=sbx.net sbx-whole,sbx-store,storage-=sbx.whole
+	GOOS= GOARCH= go run ./scripts/onefile $(OUT) sbx.hot sbx-net=sbx.net sbx-whole,sbx-store,sbx-overlay,storage-=sbx.whole
 
 install: sbx
 	install -D -m 0755 sbx $(DESTDIR)$(PREFIX)/bin/sbx
@@ -70,10 +70,13 @@ bench: setup
 bench-net: setup
 	scripts/bench-net
 
+bench-fs: setup
+	scripts/bench-fs
+
 demo: setup
 	scripts/demo
 
 clean:
 	rm -f sbx sbx.hot sbx.net sbx.whole
 
-.PHONY: build install setup test e2e fuzz-net lint startup bench bench-net demo clean
+.PHONY: build install setup test e2e fuzz-net lint startup bench bench-net bench-fs demo clean

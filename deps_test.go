@@ -19,7 +19,7 @@ import (
 // arrows are the imports among our own packages; every other is refused.
 func arrows() map[string][]string {
 	return map[string][]string{
-		"sbx":                 {"sbx/sandbox/cli", "sbx/sandbox", "sbx/sandbox/image", "sbx/userns", "sbx/slirp"}, // the table of stages
+		"sbx":                 {"sbx/sandbox/cli", "sbx/sandbox", "sbx/sandbox/image", "sbx/userns", "sbx/slirp", "sbx/fuse-overlay"}, // the table of stages
 		"sbx/sandbox/cli":     {"sbx/sandbox", "sbx/sandbox/image", "sbx/sandbox/network", "sbx/sandbox/policy", "sbx/slirp/egress"},
 		"sbx/sandbox":         {"sbx/userns", "sbx/slirp", "sbx/slirp/egress", "sbx/fuse-overlay", "sbx/sandbox/policy"},
 		"sbx/sandbox/image":   {"sbx/userns"},
@@ -129,7 +129,7 @@ func listDeps(t *testing.T, file string) map[string]listed {
 func TestDepsHot(t *testing.T) {
 	packages := listDeps(t, "deps_hot.json")
 	for _, heavy := range []string{
-		"net/http", "crypto/tls", "regexp", "text/template", "archive/tar", "gvisor.dev/gvisor/pkg/tcpip/stack", "golang.org/x/net/dns/dnsmessage",
+		"net/http", "crypto/tls", "regexp", "text/template", "archive/tar", "gvisor.dev/gvisor/pkg/tcpip/stack", "github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/net/dns/dnsmessage",
 		"go.podman.io/storage", "github.com/opencontainers/go-digest", "github.com/klauspost/compress/zstd",
 		"github.com/BurntSushi/toml", "github.com/vbauerster/mpb/v8", "github.com/json-iterator/go",
 	} {

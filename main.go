@@ -12,6 +12,7 @@ package main
 import (
 	"os"
 
+	fuseoverlay "sbx/fuse-overlay"
 	"sbx/sandbox"
 	"sbx/sandbox/cli"
 	"sbx/sandbox/image"
@@ -26,6 +27,8 @@ func main() {
 		sandbox.Init()
 	case "sbx-net":
 		slirp.Serve()
+	case fuseoverlay.ProcessName:
+		fuseoverlay.ServeStage()
 	case "sbx-store":
 		image.ServeStore()
 	case "sbx-remove":

@@ -1,3 +1,5 @@
+//go:build !hot
+
 package fuseoverlay
 
 import (
@@ -103,8 +105,29 @@ func newFS(o *Options) (*FS, error) {
 		return fs, nil
 	}
 	var err error
-	fs.work, err = fs.openWork(o.Work, st.Dev)
-	return fs, err
+	if fs.work, err = fs.openWork(o.Work, st.Dev); err != nil {
+		return nil, err
+	}
+	return fs, fs.tryWhiteout()
+}
+
+// tryWhiteout finds out what deletes names that layers below have. Devices 0:0 may be made by anybody (Linux 5.8),
+// but not on an overlay; there it must be files .wh.NAME, which are not for an overlay over FUSE.
+func (fs *FS) tryWhiteout() error {
+	temp := fs.temp()
+	err := unix.Mknodat(fs.work, temp, unix.S_IFCHR, 0)
+	if err != nil {
+		fs.marks = true
+		temp = markPrefix + temp
+		var fd int
+		if fd, err = fs.fds.openat(fs.work, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0); err == nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "make a whiteout", Path: "work directory", Err: err}
+	}
+	return unix.Unlinkat(fs.work, temp, 0)
 }
 
 // descriptorLimit leaves some for what comes in between.
@@ -160,9 +183,6 @@ func Serve(device *os.File, o Options, ready func()) error {
 	server.Serve()
 	return nil
 }
-
-// maxTransfer is of one request to read or to write.
-const maxTransfer = 1 << 20
 
 // dead says that a directory has been removed; whoever is still in it finds nothing. FS.tree is held.
 func (fs *FS) dead(n *node) bool {

@@ -1,10 +1,12 @@
 package fuseoverlay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,8 +17,8 @@ import (
 // may make them; and the server is a process of its own, as it will be.
 func TestMain(m *testing.M) {
 	switch {
-	case os.Args[0] == "overlay-server":
-		serve()
+	case os.Args[0] == ProcessName:
+		ServeStage()
 	case os.Args[0] == "overlay-op":
 		unix.Umask(0o022)
 		fmt.Print(op{os.Args[2], os.Args[3:]}.do(os.Args[1]))
@@ -57,38 +59,13 @@ func enter(m *testing.M) {
 	os.Exit(0)
 }
 
-// serve is the server: it has the device as descriptor 3, a pipe for its word that it is ready as 4, upper and work
-// directory as 5 and 6 unless it is to have none, and then the lower ones.
-func serve() {
-	o := Options{Volatile: os.Getenv("VOLATILE") != ""}
-	dir := func(fd int) *os.File { return os.NewFile(uintptr(fd), fmt.Sprint("layer ", fd)) }
-	lower := 5
-	if os.Getenv("READ_ONLY") == "" {
-		o.Upper, o.Work = dir(5), dir(6)
-		lower = 7
-	}
-	var n int
-	if _, err := fmt.Sscan(os.Args[1], &n); err != nil {
-		panic(err)
-	}
-	for i := range n {
-		o.Lower = append(o.Lower, dir(lower+i))
-	}
-	ready := os.NewFile(4, "ready")
-	if err := Serve(os.NewFile(3, "/dev/fuse"), o, func() { ready.Close() }); err != nil {
-		fmt.Fprintln(os.Stderr, "serve:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
 // stack is a mounted overlay.
 type stack struct {
 	lower       []string // topmost first
 	upper, work string
 	mnt         string
 	server      *exec.Cmd
-	env         []string
+	volatile    bool
 }
 
 // mount serves and mounts s, until the test ends.
@@ -120,16 +97,13 @@ func (s *stack) start() error {
 		return err
 	}
 	defer ready.Close()
-	s.server = exec.Command("/proc/self/exe", fmt.Sprint(len(s.lower)))
-	s.server.Args[0] = "overlay-server"
+	s.server = exec.Command("/proc/self/exe")
+	s.server.Args = Argv(len(s.lower), s.upper != "", s.volatile)
 	s.server.Stderr = os.Stderr
-	s.server.Env = append(os.Environ(), s.env...)
 	s.server.ExtraFiles = []*os.File{device, told}
 	dirs := s.lower
 	if s.upper != "" {
-		dirs = append([]string{s.upper, s.work}, dirs...)
-	} else {
-		s.server.Env = append(s.server.Env, "READ_ONLY=1")
+		dirs = slices.Concat(dirs, []string{s.upper, s.work})
 	}
 	for _, name := range dirs {
 		dir, err := os.Open(name)
@@ -143,7 +117,10 @@ func (s *stack) start() error {
 		return err
 	}
 	told.Close()
-	_, err = io.ReadAll(ready)
+	text, err := io.ReadAll(ready)
+	if err == nil && string(text) != Ready {
+		err = errors.New(string(text))
+	}
 	return err
 }
 

@@ -7,14 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxTransfer is of one request to read or to write.
+const maxTransfer = 1 << 20
+
+// Device is what a server of FUSE talks to the kernel by.
+const Device = "/dev/fuse"
+
 // Mount mounts a file system in no tree yet (fsopen(2), Linux 5.2), whose questions come on device: see
 // Serve. The caller is root of a user namespace, and may mount in it. No fusermount is needed.
 func Mount(readOnly bool, attr int) (device, mount *os.File, err error) {
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(Device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
+		return nil, nil, &os.PathError{Op: "open", Path: Device, Err: err}
 	}
-	device = os.NewFile(uintptr(fd), "/dev/fuse")
+	device = os.NewFile(uintptr(fd), Device)
 	defer func() {
 		if err != nil {
 			device.Close()

@@ -27,7 +27,9 @@ type Host struct {
 	GroupName string // what the caller's group is called; only keep-id asks
 
 	RunDir     string // <data>/runs/<ID>: where a throwaway layer lies
-	UpperTmpfs string // why RunDir cannot hold an overlay's upper directory; "" if it can
+	UpperTmpfs string // why RunDir cannot hold the upper directory of the kernel's overlay; "" if it can
+	UpperFUSE  bool   // it can hold that of one over FUSE
+	NoFUSE     string // why nothing can be served over FUSE; asked only where it may be
 
 	Networks   []netip.Prefix // of the host's interfaces; not asked where the sandbox has no network of its own
 	Interfaces []string       // their names; asked only where one of them is
@@ -69,8 +71,13 @@ func Probe(data string, spec *Spec) (Host, error) {
 	if h.Groups, err = groups(); err != nil {
 		return Host{}, err
 	}
-	if h.UpperTmpfs, err = upperRefused(data); err != nil {
+	if h.UpperTmpfs, h.UpperFUSE, err = upperRefused(data); err != nil {
 		return Host{}, err
+	}
+	if h.UpperTmpfs != "" || spec.Overlay != "" {
+		if err := fuseRefused(); err != nil {
+			h.NoFUSE = err.Error()
+		}
 	}
 	if joins(spec.Network) {
 		if h.Joined, err = findJoined(filepath.Dir(h.RunDir), spec.Network); err != nil {
@@ -102,6 +109,22 @@ func Probe(data string, spec *Spec) (Host, error) {
 	h.AppArmor = strings.HasPrefix(string(enabled), "Y")
 	h.SELinux = unix.Access("/sys/fs/selinux/enforce", unix.F_OK) == nil
 	return h, nil
+}
+
+// OverlayBy tells who stacks the layers of a run here, where the caller wants that of wanted. The kernel's own word
+// comes when it is asked to mount: it may then still be FUSE.
+func (h Host) OverlayBy(wanted string) string {
+	switch {
+	case wanted == "fuse" && h.NoFUSE != "":
+		return "none: SBX_OVERLAY=fuse: " + h.NoFUSE
+	case wanted == "fuse":
+		return "sbx, over FUSE: SBX_OVERLAY=fuse"
+	case h.UpperTmpfs == "":
+		return "kernel"
+	case h.UpperFUSE && h.NoFUSE == "" && wanted == "":
+		return "sbx, over FUSE: the kernel takes no upper directory in the store: " + h.UpperTmpfs
+	}
+	return "kernel; changes of a run are held in memory: " + h.UpperTmpfs
 }
 
 // Refused says why this machine lets the caller make no user namespace, and so no sandbox.
@@ -185,8 +208,9 @@ func kernelVersion() (kernel [2]int) {
 }
 
 // upperRefused tells why the kernel will not take an upper directory of overlayfs on
-// the file system of dir: it needs xattrs, tmpfiles and d_type (overlayfs.rst).
-func upperRefused(dir string) (string, error) {
+// the file system of dir: it needs xattrs, tmpfiles and d_type (overlayfs.rst). One over FUSE needs only
+// what any file system for programs has.
+func upperRefused(dir string) (why string, fuse bool, err error) {
 	var fs unix.Statfs_t
 	for {
 		err := unix.Statfs(dir, &fs)
@@ -194,24 +218,24 @@ func upperRefused(dir string) (string, error) {
 			break
 		}
 		if err != unix.ENOENT || dir == "/" {
-			return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+			return "", false, &os.PathError{Op: "statfs", Path: dir, Err: err}
 		}
 		dir = filepath.Dir(dir)
 	}
 	if fs.Flags&unix.ST_RDONLY != 0 {
-		return "it is mounted read-only", nil
+		return "it is mounted read-only", false, nil
 	}
 	switch fs.Type {
 	case unix.OVERLAYFS_SUPER_MAGIC:
-		return "it lies on overlayfs", nil
+		return "it lies on overlayfs", true, nil
 	case unix.NFS_SUPER_MAGIC:
-		return "it lies on NFS", nil
+		return "it lies on NFS", true, nil
 	case unix.FUSE_SUPER_MAGIC:
-		return "it lies on FUSE", nil
+		return "it lies on FUSE", false, nil // which may be sbx's own: that lets nobody make whiteouts
 	case unix.ECRYPTFS_SUPER_MAGIC:
-		return "it lies on ecryptfs", nil
+		return "it lies on ecryptfs", true, nil
 	}
-	return "", nil
+	return "", true, nil
 }
 
 // limitNames maps the names of ulimit, podman and setrlimit(2) to its numbers.

@@ -77,15 +77,19 @@ func buildAndWait(message []byte, join func() error, up *os.File) (uint32, error
 	if b.terminal != nil {
 		fds = append(fds, int(b.terminal.master.Fd()))
 	}
-	if err := send(up, report{Started: true, Warnings: b.warnings}, fds...); err != nil {
+	if err := send(up, report{Started: true, Warnings: b.warnings, Notes: b.notes}, fds...); err != nil {
 		return 0, err
 	}
+	servers := watchServers(b.servers, up)
 	requests, returns := b.requests, b.returns
 	b.release()
 	if requests != nil {
 		slirp.ServeSockets(requests, child.PidFD, returns)
 	}
 	status, err := child.Wait()
+	if err := servers.ended(); err != nil {
+		return 0, err
+	}
 	if hostPID {
 		killDescendants()
 	}
@@ -144,7 +148,10 @@ type builder struct {
 	requests *os.File // for sockets, from sbx-net; nil without published ports
 	returns  bool     // what has a client's address finds its way back; see slirp.KeepReturns
 
+	servers []*userns.Child // sbx-overlay, of each overlay over FUSE
+
 	warnings []string // what this host forced, as it turned out
+	notes    []string // and what only --debug tells
 }
 
 // build is the table of contents of the isolation.
@@ -216,10 +223,10 @@ func (b *builder) mountLayers(s *Step) (*os.File, error) {
 		return nil, fmt.Errorf("make places to mount on: %w", err)
 	}
 	if places == nil || s.Upper == "" {
-		return mountOverlay(b.base, s, b.copier(), image[0], dirs)
+		return b.mountOverlay(s, image[0], dirs)
 	}
 	defer places.Close()
-	return mountOverlay(b.base, s, b.copier(), image[0], append([]*os.File{places}, dirs...))
+	return b.mountOverlay(s, image[0], append([]*os.File{places}, dirs...))
 }
 
 // attachToBase gives a mount a place, as pivot_root(2) wants it.

@@ -18,7 +18,10 @@ import (
 // directory of /proc/self/fd: so no path is resolved twice, none has to be escaped, 500
 // layers fit in the page that mount(2) takes, and the sandbox's mountinfo shows nothing
 // of the host. Overlay in a user namespace: Linux 5.11.
-func mountOverlay(b *base, s *Step, c copier, top *os.File, dirs []*os.File) (*os.File, error) {
+//
+// Where the kernel refuses that, or the plan says so, the same directories are served over FUSE.
+func (in *builder) mountOverlay(s *Step, top *os.File, dirs []*os.File) (*os.File, error) {
+	b, c := in.base, in.copier()
 	var upper, work *os.File
 	switch s.Upper {
 	case "":
@@ -37,6 +40,9 @@ func mountOverlay(b *base, s *Step, c copier, top *os.File, dirs []*os.File) (*o
 		if err := c.sameOwner(top, upper); err != nil {
 			return nil, err
 		}
+	}
+	if s.FUSE != "" {
+		return in.overFUSE(s, dirs, upper, work)
 	}
 	if upper == nil && len(dirs) == 1 {
 		// overlayfs wants two lower directories or an upper one.
@@ -71,7 +77,12 @@ func mountOverlay(b *base, s *Step, c copier, top *os.File, dirs []*os.File) (*o
 		return nil, err
 	}
 	if err := unix.Mount("overlay", strconv.Itoa(int(at.Fd())), "overlay", unix.MS_NODEV, options.String()); err != nil {
-		return nil, overlayError(s, err)
+		failed := overlayError(s, err)
+		if in.p.Overlay == "" && fuseRefused() == nil {
+			in.notes = append(in.notes, "overlay over FUSE: the kernel refuses its own: "+err.Error())
+			return in.overFUSE(s, dirs, upper, work)
+		}
+		return nil, failed
 	}
 	// The mount was put there only because mount(2) knows no other way.
 	mount, err := unix.Openat(int(b.tmpfs.Fd()), name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -41,6 +41,7 @@ type Plan struct {
 	Command    Command       `json:"command"`
 	Parent     Parent        `json:"parent"`
 	Notes      []string      `json:"notes,omitempty"`    // fallbacks that this host forces
+	Overlay    string        `json:"overlay,omitempty"`  // who stacks directories: kernel, fuse; "" is the kernel, or FUSE where that refuses
 	Warnings   []string      `json:"warnings,omitempty"` // what the user asked for and will miss
 }
 
@@ -125,6 +126,7 @@ type Step struct {
 	Upper  string   `json:"upper,omitempty"`  // overlay: directory of the changes; "" with Layers is read-only
 	Work   string   `json:"work,omitempty"`
 	Keep   bool     `json:"keep,omitempty"` // overlay: the changes are for later
+	FUSE   string   `json:"fuse,omitempty"` // overlay: why sbx serves it, and not the kernel
 
 	ReadOnly     bool   `json:"readOnly,omitempty"`
 	Shallow      bool   `json:"shallow,omitempty"`      // ReadOnly not for mounts below

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 )
@@ -43,15 +44,45 @@ func (p *planner) overlay(s Step, name string) {
 	if within, err := filepath.Rel(s.Layers[0], host.RunDir); refused == "" && err == nil && !strings.HasPrefix(within, "../") {
 		refused = "it lies in " + s.Layers[0] // overlayfs takes no upper directory in a lower one
 	}
-	if refused != "" {
+	switch {
+	case refused == host.UpperTmpfs && refused != "" && host.UpperFUSE && host.NoFUSE == "" && p.Overlay == "":
+		s.FUSE = p.Runs + " cannot hold the upper directory of the kernel's: " + refused
+		p.upperOnDisk(&s, name)
+	case refused == host.UpperTmpfs && host.UpperFUSE && p.Overlay == "fuse":
+		p.upperOnDisk(&s, name)
+	case refused != "":
 		s.Upper, s.Work = inMemory, inMemory
 		p.note("changes are kept in memory: " + p.Runs + " cannot hold the upper directory of an overlay: " + refused)
-	} else {
-		p.RunDir = host.RunDir
-		s.Upper = filepath.Join(host.RunDir, name+".upper")
-		s.Work = filepath.Join(host.RunDir, name+".work")
+	default:
+		p.upperOnDisk(&s, name)
 	}
 	p.step(s)
+}
+
+func (p *planner) upperOnDisk(s *Step, name string) {
+	p.RunDir = p.host.RunDir
+	s.Upper = filepath.Join(p.RunDir, name+".upper")
+	s.Work = filepath.Join(p.RunDir, name+".work")
+}
+
+// overFUSE has all overlays served by sbx, where the caller wants that.
+func (p *planner) overFUSE() error {
+	switch p.Overlay {
+	case "", "kernel":
+		return nil
+	case "fuse":
+	default:
+		return &Error{Text: "SBX_OVERLAY=" + p.Overlay, Err: errors.New("there is no such overlay"), Fix: "it is kernel or fuse; without the variable, whichever this host allows"}
+	}
+	if p.host.NoFUSE != "" {
+		return &Error{Text: "SBX_OVERLAY=fuse: " + p.host.NoFUSE, Fix: "in a container, that must have the device /dev/fuse"}
+	}
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.Op == opOverlay {
+			s.FUSE = "SBX_OVERLAY=fuse"
+		}
+	}
+	return nil
 }
 
 // inMemory stands for a directory in the sandbox's own tmpfs.

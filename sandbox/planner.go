@@ -34,6 +34,7 @@ func NewPlan(spec Spec, host Host) (*Plan, error) {
 		Plan: &Plan{
 			ID: host.ID, Image: spec.Root.Label, Labels: spec.Labels, Caller: host.Caller,
 			Name: spec.Name, Preset: preset.Name, Nested: preset.Nested, Runs: filepath.Dir(host.RunDir),
+			Overlay: spec.Overlay,
 		},
 		spec: &spec, host: &host, preset: preset,
 		readOnly: or(spec.ReadOnly, preset.ReadOnlyRoot), ofWhom: "policy",
@@ -58,6 +59,7 @@ func NewPlan(spec Spec, host Host) (*Plan, error) {
 		p.writable,
 		p.kernel,
 		p.masks,
+		p.overFUSE,
 		p.readOnlyRoot,
 		p.sysctls,
 		p.parent,

@@ -303,6 +303,7 @@ func (s *Step) detail(runDir string) string {
 	}
 	say(s.Upper != "", "changes in %s", short(s.Upper))
 	say(s.Keep, "and kept")
+	say(s.FUSE != "", "over FUSE: %s", s.FUSE)
 	say(s.ReadOnly && s.Shallow, "ro=norecursive")
 	say(s.ReadOnly && !s.Shallow, "ro")
 	say(s.NonRecursive, "bind-nonrecursive")

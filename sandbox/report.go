@@ -22,6 +22,7 @@ type report struct {
 	Note     string   `json:"note,omitempty"`    // and which of them it is, for --debug
 	Started  bool     `json:"started,omitempty"`
 	Warnings []string `json:"warnings,omitempty"` // with Started
+	Notes    []string `json:"notes,omitempty"`    // and for --debug
 	Status   *uint32  `json:"status,omitempty"`   // wait(2)
 	Failure  *Failure `json:"failure,omitempty"`
 }

@@ -327,6 +327,9 @@ func (pa *parent) follow() (int, error) {
 			for _, text := range r.Warnings {
 				pa.warn(text)
 			}
+			for _, text := range r.Notes {
+				pa.debug(text)
+			}
 			if err := pa.tellPID(fds[0]); err != nil {
 				return 125, err
 			}

@@ -16,8 +16,10 @@ import (
 // word, and after that the preset's. Whoever fills a field in has checked its form;
 // NewPlan says what goes with what, and with the host.
 type Spec struct {
-	Root  Root        // the tree that becomes /
-	Image ImageConfig // defaults that come with the image; hostile input
+	Root Root // the tree that becomes /
+	// Overlay is who stacks directories, where only one may: kernel, fuse; "" is who can.
+	Overlay string
+	Image   ImageConfig // defaults that come with the image; hostile input
 
 	// The command.
 	Entrypoint *[]string // replaces the image's; an empty list removes it

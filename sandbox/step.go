@@ -82,7 +82,7 @@ func (s *Step) attributes() uint64 {
 }
 
 func (b *builder) overlay(i int, s *Step) error {
-	mount, err := mountOverlay(b.base, s, b.copier(), b.src.dirs[i][0], b.src.dirs[i])
+	mount, err := b.mountOverlay(s, b.src.dirs[i][0], b.src.dirs[i])
 	if err != nil {
 		return err
 	}

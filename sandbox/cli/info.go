@@ -60,7 +60,8 @@ type storeInfo struct {
 	Driver     string `json:"graphDriverName"`
 	Images     images `json:"imageStore"`
 	VolumePath string `json:"volumePath"`
-	UpperTmpfs string `json:"upperOnTmpfs,omitempty"` // why the throwaway layer of a run is held in memory
+	Overlay    string `json:"overlay"`                // who stacks layers, and why
+	UpperTmpfs string `json:"upperOnTmpfs,omitempty"` // why the kernel does not keep the throwaway layer of a run on disk
 }
 
 type images struct {
@@ -91,7 +92,7 @@ func (a *app) gatherInfo() (info, error) {
 	if err != nil {
 		return info{}, err
 	}
-	host, err := sandbox.Probe(store.Dir(), &sandbox.Spec{})
+	host, err := sandbox.Probe(store.Dir(), &sandbox.Spec{Overlay: os.Getenv("SBX_OVERLAY")})
 	if err != nil {
 		return info{}, err
 	}
@@ -143,7 +144,7 @@ func (a *app) gatherInfo() (info, error) {
 		return info{}, err
 	}
 	in.Store = storeInfo{
-		GraphRoot: kept.Root, Driver: kept.Driver, UpperTmpfs: host.UpperTmpfs, VolumePath: volumeDir(store),
+		GraphRoot: kept.Root, Driver: kept.Driver, Overlay: host.OverlayBy(os.Getenv("SBX_OVERLAY")), UpperTmpfs: host.UpperTmpfs, VolumePath: volumeDir(store),
 		Images: images{kept.Images, kept.ReadOnly, append([]string{}, kept.Podman...)},
 	}
 	return in, nil
@@ -196,9 +197,7 @@ func (in info) text() string {
 	line("store", in.Store.GraphRoot)
 	line("images", fmt.Sprintf("%d, %d of them podman's", in.Store.Images.Number, in.Store.Images.ReadOnly))
 	line("volumes", in.Store.VolumePath)
-	if in.Store.UpperTmpfs != "" {
-		line("", "changes of a run are held in memory: "+in.Store.UpperTmpfs)
-	}
+	line("overlay", in.Store.Overlay)
 	return b.String()
 }
 

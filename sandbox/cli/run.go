@@ -88,6 +88,7 @@ func (r *runArgs) run(args []string) (int, error) {
 		return 0, err
 	}
 	defer release()
+	r.spec.Overlay = os.Getenv("SBX_OVERLAY")
 	host, err := sandbox.Probe(r.store.Dir(), &r.spec)
 	if err != nil {
 		return 0, err
