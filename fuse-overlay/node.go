@@ -207,7 +207,7 @@ func (fs *FS) collect(n *node) {
 		}
 		fs.lists.forgotten(n)
 		for _, h := range n.dirs {
-			fs.fds.pin(&h.descriptor, false)
+			fs.fds.drop(&h.descriptor) // whoever still goes by it opens it for that once
 		}
 		var next *node
 		for _, l := range n.names {
