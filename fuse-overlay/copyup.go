@@ -191,34 +191,41 @@ func (fs *FS) copyUp(n *node, size int64) error {
 	}
 	n.copying.Lock()
 	defer n.copying.Unlock()
-	fs.tree.Lock()
-	if n.up {
-		fs.tree.Unlock()
-		return nil
-	}
-	if err := fs.copyable(n); err != nil {
-		fs.tree.Unlock()
-		return err
-	}
-	// The lower place stays where it is, whatever happens to the name.
-	if in, named := fs.nameOf(n); named {
-		if _, err := fs.upperDir(in.parent); err != nil {
-			fs.tree.Unlock()
-			return err
-		}
-	}
-	from, err := fs.at(n)
-	fs.tree.Unlock()
-	if err != nil {
+	from, done, err := fs.startCopy(n)
+	if done || err != nil {
 		return err
 	}
 	defer from.done()
-
 	temp := fs.temp()
 	fd, err := fs.copyFile(n, &from, temp, size)
 	if err != nil {
 		return err
 	}
+	return fs.endCopy(n, fd, temp)
+}
+
+// startCopy finds what is to be copied up, unless that is done already. Its place below stays where
+// it is, whatever happens to the name.
+func (fs *FS) startCopy(n *node) (from spot, done bool, err error) {
+	fs.tree.Lock()
+	defer fs.tree.Unlock()
+	if n.up {
+		return from, true, nil
+	}
+	if err := fs.copyable(n); err != nil {
+		return from, false, err
+	}
+	if in, named := fs.nameOf(n); named {
+		if _, err := fs.upperDir(in.parent); err != nil {
+			return from, false, err
+		}
+	}
+	from, err = fs.at(n)
+	return from, false, err
+}
+
+// endCopy gives a copy its name, if that has not gone meanwhile.
+func (fs *FS) endCopy(n *node, fd int, temp string) error {
 	fs.tree.Lock()
 	defer fs.tree.Unlock()
 	in, named := fs.nameOf(n)

@@ -153,8 +153,7 @@ func Serve(device *os.File, o Options, ready func()) error {
 	if err := os.Chdir("/proc/self/fd"); err != nil {
 		return err
 	}
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(256 << 20)
+	debug.SetGCPercent(200)
 	fd, err := unix.FcntlInt(device.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return err
@@ -164,6 +163,7 @@ func Serve(device *os.File, o Options, ready func()) error {
 		Name:                     "sbx",
 		MaxWrite:                 maxTransfer,
 		MaxBackground:            64,
+		MaxInflightRequestBytes:  maxInflight,
 		EnableSymlinkCaching:     true,
 		EnableAcl:                true,
 		ExplicitDataCacheControl: true, // data changes by the kernel's own hand alone
@@ -183,6 +183,10 @@ func Serve(device *os.File, o Options, ready func()) error {
 	server.Serve()
 	return nil
 }
+
+// maxInflight is how much of requests may be read while others are answered, however many threads
+// of the sandbox ask at once.
+const maxInflight = 64 << 20
 
 // dead says that a directory has been removed; whoever is still in it finds nothing. FS.tree is held.
 func (fs *FS) dead(n *node) bool {

@@ -25,6 +25,9 @@
 //	   │                     It dies with sbx (PR_SET_PDEATHSIG), and is never seen from inside.
 //	   │                     init.go: opens the sources, mounts the root, does the steps
 //	   │
+//	   ├─ sbx-overlay        where an overlay is over FUSE: serves it, in the namespaces of sbx-init, and
+//	   │                     dies with that. overfuse.go, and package fuseoverlay
+//	   │
 //	   └─ the command        fork, not exec: new pid namespace, of which it is the first.
 //	                         become.go: a list of system calls laid down beforehand, the last
 //	                         of which executes the user's command. With --init the first
@@ -44,6 +47,7 @@
 //	                     of a user-defined network over its socket
 //	sbx-net -> sbx-init  with published ports: what address a socket in the sandbox is to have; and
 //	                     back comes the socket (slirp/inside.go)
+//	sbx-init -> sbx-overlay  descriptor 3: /dev/fuse; then the layers. On 4 it says that it is ready, or why not
 //	sbx-net -> sbx       that it is ready, or why not (slirp/control.go)
 //	sbx -> sbx-init      with slirp4netns or pasta, on descriptor 4: a byte, when that is ready, for
 //	                     a pidfd of the command's process in the place of the link (driver.go)

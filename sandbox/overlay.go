@@ -77,12 +77,12 @@ func (in *builder) mountOverlay(s *Step, top *os.File, dirs []*os.File) (*os.Fil
 		return nil, err
 	}
 	if err := unix.Mount("overlay", strconv.Itoa(int(at.Fd())), "overlay", unix.MS_NODEV, options.String()); err != nil {
-		failed := overlayError(s, err)
-		if in.p.Overlay == "" && fuseRefused() == nil {
+		// Where something is mounted in a layer, the kernel's refusal is for good.
+		if in.p.Overlay == "" && mountedBelow(s.Layers[0]) == "" && fuseRefused() == nil {
 			in.notes = append(in.notes, "overlay over FUSE: the kernel refuses its own: "+err.Error())
 			return in.overFUSE(s, dirs, upper, work)
 		}
-		return nil, failed
+		return nil, overlayError(s, err)
 	}
 	// The mount was put there only because mount(2) knows no other way.
 	mount, err := unix.Openat(int(b.tmpfs.Fd()), name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

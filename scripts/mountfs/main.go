@@ -12,10 +12,10 @@ import (
 	fuseoverlay "sbx/fuse-overlay"
 )
 
-const lateTimers = 20_000_000 // nanoseconds
+const lateTimers = 500_000 // nanoseconds; see sandbox/overfuse.go
 
 func main() {
-	// As sbx starts its server: Go's runtime has a thread that need not wake up every 20 microseconds.
+	// As sbx starts its server: the timers of Go's runtime may be late.
 	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil && slack < lateTimers {
 		if unix.Prctl(unix.PR_SET_TIMERSLACK, lateTimers, 0, 0, 0) == nil {
 			fmt.Fprintln(os.Stderr, "mountfs:", unix.Exec("/proc/self/exe", os.Args, os.Environ()))
