@@ -1,3 +1,5 @@
+//go:build !hot
+
 package fuseoverlay
 
 import (

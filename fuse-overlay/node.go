@@ -67,14 +67,6 @@ func (n *node) upper() *held {
 	return nil
 }
 
-// below are the lower directories that n merges.
-func (n *node) below() []*held {
-	if n.upper() != nil {
-		return n.dirs[1:]
-	}
-	return n.dirs
-}
-
 // node returns what the kernel calls id. It has looked that up, and not forgotten it.
 func (fs *FS) node(id uint64) *node {
 	fs.mu.RLock()

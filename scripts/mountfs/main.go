@@ -1,3 +1,5 @@
+//go:build !hot
+
 // Command mountfs mounts a stack of directories with sbx's overlay over FUSE, and serves it until it
 // is unmounted; it says so on stdout when it is mounted. It is for bench-fs: sbx does this by itself.
 package main
