@@ -328,7 +328,7 @@ func (pa *parent) follow() (int, error) {
 				pa.warn(text)
 			}
 			for _, text := range r.Notes {
-				pa.debug(text)
+				pa.detail(text)
 			}
 			if err := pa.tellPID(fds[0]); err != nil {
 				return 125, err
