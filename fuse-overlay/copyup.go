@@ -72,6 +72,16 @@ func (fs *FS) upperDir(p *node) (*held, error) {
 	return p.upper(), nil
 }
 
+// openUpper is upperDir, and a descriptor of it until FS.done.
+func (fs *FS) openUpper(p *node) (*held, int, error) {
+	up, err := fs.upperDir(p)
+	if err != nil {
+		return nil, -1, err
+	}
+	dir, err := fs.open(up)
+	return up, dir, err
+}
+
 // copyUpDir makes a directory in the upper layer, whose parent is there. FS.tree is held for writing.
 func (fs *FS) copyUpDir(n *node) error {
 	in := n.names[0]

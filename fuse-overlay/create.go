@@ -39,11 +39,7 @@ func (fs *FS) bear(p *node, name string, b *birth) (*node, error) {
 	if fs.dead(p) {
 		return nil, unix.ENOENT
 	}
-	up, err := fs.upperDir(p)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := fs.open(up)
+	up, dir, err := fs.openUpper(p)
 	if err != nil {
 		return nil, err
 	}
@@ -258,11 +254,7 @@ func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 	if fs.dead(p) {
 		return fuse.ENOENT
 	}
-	up, err := fs.upperDir(p)
-	if err != nil {
-		return status(err)
-	}
-	dir, err := fs.open(up)
+	up, dir, err := fs.openUpper(p)
 	if err != nil {
 		return status(err)
 	}
@@ -329,11 +321,7 @@ func (fs *FS) addName(n, p *node, name string) error {
 	if fs.dead(p) {
 		return unix.ENOENT
 	}
-	up, err := fs.upperDir(p)
-	if err != nil {
-		return err
-	}
-	dir, err := fs.open(up)
+	up, dir, err := fs.openUpper(p)
 	if err != nil {
 		return err
 	}

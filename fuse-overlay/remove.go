@@ -193,11 +193,7 @@ func (fs *FS) Unlink(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Sta
 }
 
 func (fs *FS) removeFile(p, n *node, name string) error {
-	up, err := fs.upperDir(p)
-	if err != nil {
-		return err
-	}
-	dir, err := fs.open(up)
+	up, dir, err := fs.openUpper(p)
 	if err != nil {
 		return err
 	}
@@ -258,11 +254,7 @@ func (fs *FS) removeDir(p, n *node, name string) error {
 	if !empty {
 		return unix.ENOTEMPTY
 	}
-	up, err := fs.upperDir(p)
-	if err != nil {
-		return err
-	}
-	dir, err := fs.open(up)
+	up, dir, err := fs.openUpper(p)
 	if err != nil {
 		return err
 	}

@@ -113,8 +113,8 @@ func watchServers(children []*userns.Child, up *os.File) *servers {
 	s := &servers{children: children}
 	for _, child := range children {
 		go func() {
-			status, err := child.Wait()
-			if err == nil && !s.over.Load() {
+			status, _ := child.Wait()
+			if !s.over.Load() {
 				send(up, report{Failure: failureOf(serverEnded(status))})
 				os.Exit(125)
 			}
@@ -134,15 +134,14 @@ func serverEnded(status unix.WaitStatus) error {
 	}
 }
 
-// ended says that the command has; and returns an error if a server was quicker, for the command may
-// have ended of that.
-func (s *servers) ended() error {
+// ended says that the command has. It does not return if a server was quicker, for the command may have ended of
+// that: whoever waits for the server tells, and exits.
+func (s *servers) ended() {
 	for _, child := range s.children {
 		poll := []unix.PollFd{{Fd: int32(child.PidFD), Events: unix.POLLIN}}
 		if n, err := unix.Poll(poll, 0); n > 0 && err == nil {
-			select {} // the other goroutine is about to tell, and to exit
+			select {}
 		}
 	}
 	s.over.Store(true)
-	return nil
 }
