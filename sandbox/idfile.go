@@ -29,12 +29,39 @@ func claimCIDFile(p *Plan) (*idFile, error) {
 	if errors.Is(err, fs.ErrExist) {
 		return nil, &Error{Text: "--cidfile", Err: err, Fix: "another sandbox may be using it, or sbx was killed; if not so, remove it"}
 	}
-	return writeIDFile("--cidfile", f, p.ID, err)
+	if err != nil {
+		return nil, fmt.Errorf("--cidfile: %w", err)
+	}
+	i := &idFile{flag: "--cidfile", file: f}
+	if err := i.write(p.ID); err != nil {
+		return nil, errors.Join(err, i.remove())
+	}
+	return i, nil
+}
+
+// claimPIDFile empties a file for the process id of the command, or makes one, and keeps others from it.
+func claimPIDFile(p *Plan) (*idFile, error) {
+	path := p.Parent.PIDFile
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err == nil {
+		err = takePIDFile(f)
+	}
+	if err == nil {
+		err = empty(f)
+	}
+	if err != nil {
+		f.Close() // nil, too
+		return nil, fmt.Errorf("--pidfile: %w", err)
+	}
+	return &idFile{flag: "--pidfile", file: f}, nil
 }
 
 // tellPID writes the process id of the command, as it is here. One that has ended by now has none.
 func (pa *parent) tellPID(pidfd int) error {
-	if pa.p.Parent.PIDFile == "" {
+	if pa.pidFile == nil {
 		return nil
 	}
 	pid, err := pidOf(pidfd)
@@ -44,15 +71,16 @@ func (pa *parent) tellPID(pidfd int) error {
 	if err != nil {
 		return fmt.Errorf("--pidfile: %w", err)
 	}
-	f, err := os.OpenFile(pa.p.Parent.PIDFile, os.O_WRONLY|os.O_CREATE, 0o644)
-	if err == nil {
-		err = takePIDFile(f)
+	return pa.pidFile.write(fmt.Sprint(pid))
+}
+
+func (i *idFile) write(text string) error {
+	n, err := i.file.WriteString(text)
+	i.text = text[:n]
+	if err != nil {
+		return fmt.Errorf("%s: %w", i.flag, err)
 	}
-	if err == nil {
-		err = empty(f)
-	}
-	pa.pidFile, err = writeIDFile("--pidfile", f, fmt.Sprint(pid), err)
-	return err
+	return nil
 }
 
 // CheckPIDFile refuses an existing file that holds something else than a process id.
@@ -77,23 +105,6 @@ func takePIDFile(f *os.File) error {
 	return CheckPIDFile(f.Name())
 }
 
-// freePIDFile fails early where tellPID would.
-func freePIDFile(p *Plan) error {
-	path := p.Parent.PIDFile
-	if info, err := os.Stat(path); path == "" || err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err == nil {
-		defer f.Close()
-		err = takePIDFile(f)
-	}
-	if err != nil {
-		return fmt.Errorf("--pidfile: %w", err)
-	}
-	return nil
-}
-
 // empty is for files; there is nothing in a pipe, or at a terminal.
 func empty(f *os.File) error {
 	info, err := f.Stat()
@@ -101,20 +112,6 @@ func empty(f *os.File) error {
 		err = f.Truncate(0)
 	}
 	return err
-}
-
-// writeIDFile takes f, and closes it if it fails.
-func writeIDFile(flag string, f *os.File, text string, err error) (*idFile, error) {
-	if err != nil {
-		f.Close() // nil, too
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	n, err := f.WriteString(text)
-	i := &idFile{flag, f, text[:n]}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", flag, err), i.remove())
-	}
-	return i, nil
 }
 
 // beginning reads n bytes of a file, or all.

@@ -104,7 +104,7 @@ func (pa *parent) start() error {
 	if pa.name, err = claimName(pa.p); err != nil {
 		return err
 	}
-	if err := freePIDFile(pa.p); err != nil {
+	if pa.pidFile, err = claimPIDFile(pa.p); err != nil {
 		return err
 	}
 	if pa.cidFile, err = claimCIDFile(pa.p); err != nil {
